@@ -1,0 +1,1 @@
+//! The tower stack that turns a service name into a channel.

@@ -1,0 +1,1 @@
+//! Consul as registry of the mesh: watches and registration.

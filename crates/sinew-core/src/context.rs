@@ -1,0 +1,64 @@
+//! What a call inherits from the call it is made for: deadline, trace, attempt.
+//!
+//! The server layer sets it around each handler; the channel reads it for every call the handler makes. It lives in
+//! the task, so work handed to another task has none unless it is carried over with [`scope`].
+
+use crate::trace::TraceContext;
+use tokio::time::Instant;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// The inbound call's context.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// The trace the call belongs to, with the server's span as parent of what follows.
+    pub trace: Option<TraceContext>,
+    /// How many times the inbound call was already tried (`grpc-previous-rpc-attempts`): retries of retries multiply.
+    pub attempt: u32,
+}
+
+impl Context {
+    /// The context of the running task; empty outside a call.
+    pub fn current() -> Self {
+        CURRENT.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// The same trace without deadline and attempt: for work that outlives the call.
+    pub fn detach(&self) -> Self {
+        Self { deadline: None, trace: self.trace, attempt: 0 }
+    }
+}
+
+/// Runs a future with this context around it.
+///
+/// # Cancel safety
+///
+/// Dropping the returned future drops `future`; nothing else is held.
+pub fn scope<F: Future>(context: Context, future: F) -> Scope<F> {
+    CURRENT.scope(context, future)
+}
+
+/// What [`scope`] returns.
+pub type Scope<F> = tokio::task::futures::TaskLocalFuture<Context, F>;
+
+#[cfg(test)]
+mod tests {
+    use super::{Context, scope};
+
+    #[tokio::test]
+    async fn inner_calls_see_it_and_other_tasks_do_not() {
+        let context = Context { attempt: 3, ..Context::default() };
+        scope(context, async {
+            assert_eq!(Context::current().attempt, 3);
+            assert_eq!(Context::current().detach().attempt, 0);
+            let elsewhere = tokio::spawn(async { Context::current().attempt }).await;
+            assert_eq!(elsewhere.ok(), Some(0));
+        })
+        .await;
+        assert_eq!(Context::current().attempt, 0);
+    }
+}

@@ -1,0 +1,1 @@
+//! Transactional outbox, inbox and broker ports.

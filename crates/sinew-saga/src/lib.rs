@@ -1,0 +1,1 @@
+//! Durable saga log and coordinator.

@@ -1,0 +1,1 @@
+//! One SQL code path over PostgreSQL and SQLite.

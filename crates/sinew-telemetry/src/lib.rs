@@ -1,0 +1,1 @@
+//! Logs, traces and metrics: the only crate that knows OpenTelemetry and Prometheus.

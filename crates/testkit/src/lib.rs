@@ -1,0 +1,1 @@
+//! Private real servers, fault injection and waiting, for tests only.

@@ -1,0 +1,2 @@
+//! Repository chores: test, bench, tidy.
+fn main() {}
