@@ -1,1 +1,3 @@
-//! The inventory service of the shop.
+//! The inventory service: how much of each product there is, and for whom.
+
+mod domain;

@@ -1,1 +1,3 @@
-//! The payment service of the shop.
+//! The payment service: takes money once, and gives it back.
+
+mod domain;
