@@ -1,0 +1,55 @@
+//! A schema's history, once for each database.
+
+use crate::{Db, Error, Result};
+use sqlx::{ConnectOptions, Connection, migrate::Migrator};
+
+/// The migrations of one owner of tables.
+///
+/// Several owners share a database: the framework's crates and the service each bring their own, told apart by the name
+/// of the table that records what was applied. A service adds a `build.rs` with `cargo:rerun-if-changed=migrations`,
+/// or new files go unseen.
+#[derive(Debug)]
+pub struct Migrations {
+    table: &'static str,
+    postgres: Migrator,
+    sqlite: Migrator,
+}
+
+impl Migrations {
+    /// `table` records what was applied, `_migrations_order`; the migrators come from `sqlx::migrate!`.
+    pub fn new(table: &'static str, mut postgres: Migrator, mut sqlite: Migrator) -> Self {
+        postgres.dangerous_set_table_name(table);
+        sqlite.dangerous_set_table_name(table);
+        Self { table, postgres, sqlite }
+    }
+}
+
+impl Db {
+    /// Applies what is missing; several processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Migrate`] when a migration fails, or was changed or removed after it had been applied.
+    pub async fn migrate(&self, migrations: &Migrations) -> Result<()> {
+        let result = match self {
+            Self::Postgres(pool) => {
+                // A connection of its own: a failed run keeps sqlx's advisory lock until its connection ends.
+                let mut connection = pool.connect_options().connect().await?;
+                let result = migrations.postgres.run(&mut connection).await;
+                connection.close().await?;
+                result
+            }
+            Self::Sqlite { write, .. } => {
+                // sqlx takes no lock on SQLite: two processes would apply the same file. Inside this transaction each
+                // migration's own becomes a savepoint.
+                let mut tx = write.begin_with("BEGIN IMMEDIATE").await?;
+                let result = migrations.sqlite.run(&mut *tx).await;
+                if result.is_ok() {
+                    tx.commit().await?;
+                }
+                result
+            }
+        };
+        result.map_err(|source| Error::Migrate { table: migrations.table, source })
+    }
+}
