@@ -35,7 +35,8 @@ impl Db {
             Self::Postgres(pool) => {
                 // A connection of its own: a failed run keeps sqlx's advisory lock until its connection ends.
                 let mut connection = pool.connect_options().connect().await?;
-                let result = migrations.postgres.run(&mut connection).await;
+                // Not `run`: its future is not `Send` in the eyes of the compiler.
+                let result = migrations.postgres.run_direct(None, &mut connection, false).await;
                 connection.close().await?;
                 result
             }
@@ -43,7 +44,7 @@ impl Db {
                 // sqlx takes no lock on SQLite: two processes would apply the same file. Inside this transaction each
                 // migration's own becomes a savepoint.
                 let mut tx = write.begin_with("BEGIN IMMEDIATE").await?;
-                let result = migrations.sqlite.run(&mut *tx).await;
+                let result = migrations.sqlite.run_direct(None, &mut *tx, false).await;
                 if result.is_ok() {
                     tx.commit().await?;
                 }

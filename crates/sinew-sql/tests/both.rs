@@ -1,0 +1,218 @@
+//! What a transaction promises, on both databases.
+
+mod databases;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use databases::{Database, on_both};
+use sinew_core::{Clock, SystemClock};
+use sinew_sql::{DEFAULT_CONNECTIONS, Db, Error, Migrations, now, retry};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+use tokio::task::JoinSet;
+
+on_both! {
+    a_failed_statement_dooms_the_transaction
+    unique_constraints_have_the_same_names
+    concurrent_increments_are_all_counted
+    cancelled_transactions_leave_nothing_behind
+    concurrent_migrations_apply_once
+    a_changed_migration_is_refused
+    a_snapshot_sees_one_moment
+    times_read_back_as_written
+    only_a_commit_wakes
+}
+
+const SCHEMA: &str = "CREATE TABLE counters (name text PRIMARY KEY NOT NULL, n bigint NOT NULL);
+    CREATE TABLE people (id bigint PRIMARY KEY NOT NULL, email text NOT NULL UNIQUE, a bigint, b bigint, UNIQUE (a, b));
+    INSERT INTO counters (name, n) VALUES ('hits', 0);";
+
+fn migrator(sql: &'static str) -> Migrator {
+    let sql = sqlx::SqlStr::from_static(sql);
+    Migrator::with_migrations(vec![Migration::new(1, "one".into(), MigrationType::Simple, sql, false)])
+}
+
+fn schema(table: &'static str, sql: &'static str) -> Migrations {
+    Migrations::new(table, migrator(sql), migrator(sql))
+}
+
+async fn open(database: &Database) -> Db {
+    let db = Db::open(&database.url, DEFAULT_CONNECTIONS).await.expect("opens");
+    db.migrate(&schema("_migrations_test", SCHEMA)).await.expect("migrates");
+    db
+}
+
+async fn hits(db: &Db) -> i64 {
+    let mut tx = db.snapshot().await.expect("snapshot");
+    tx.q("SELECT n FROM counters WHERE name = 'hits'").one::<(i64,)>().await.expect("row").0
+}
+
+/// SQLite itself would go on and commit the rest.
+async fn a_failed_statement_dooms_the_transaction(database: Database) {
+    let db = open(&database).await;
+    let mut tx = db.begin().await.unwrap();
+    tx.q("UPDATE counters SET n = 7").run().await.unwrap();
+    let error = tx.q("INSERT INTO counters (name, n) VALUES ('hits', 1)").run().await.unwrap_err();
+    assert!(error.is_taken("counters_pkey"), "{error:?}");
+    assert!(matches!(tx.commit().await, Err(Error::Doomed)));
+    assert_eq!(hits(&db).await, 0);
+}
+
+async fn unique_constraints_have_the_same_names(database: Database) {
+    let db = open(&database).await;
+    let insert = async |id: i64, email: &str, a: i64| {
+        let mut tx = db.begin().await?;
+        tx.q("INSERT INTO people (id, email, a, b) VALUES ($1, $2, $3, 1)").bind(id).bind(email).bind(a).run().await?;
+        tx.commit().await
+    };
+    insert(1, "ann", 1).await.unwrap();
+    assert!(insert(1, "bob", 2).await.unwrap_err().is_taken("people_pkey"));
+    assert!(insert(2, "ann", 2).await.unwrap_err().is_taken("people_email_key"));
+    assert!(insert(2, "bob", 1).await.unwrap_err().is_taken("people_a_b_key"));
+    insert(2, "bob", 2).await.unwrap();
+}
+
+async fn concurrent_increments_are_all_counted(database: Database) {
+    let (one, two) = (open(&database).await, open(&database).await);
+    let mut tasks = JoinSet::new();
+    for i in 0..60 {
+        let db = if i % 2 == 0 { one.clone() } else { two.clone() };
+        tasks.spawn(async move {
+            retry(|| async {
+                let mut tx = db.begin().await?;
+                tx.q("UPDATE counters SET n = n + 1 WHERE name = 'hits'").run().await?;
+                tx.commit().await
+            })
+            .await
+            .expect("increments")
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(hits(&one).await, 60);
+}
+
+/// sqlx 0.9.0 alone gives back PostgreSQL connections that are still inside a transaction, so that what the next user
+/// writes is seen by nobody.
+async fn cancelled_transactions_leave_nothing_behind(database: Database) {
+    let db = open(&database).await;
+    let committed = Arc::new(AtomicU32::new(0));
+    let mut tasks = JoinSet::new();
+    for i in 0..300u64 {
+        let (db, committed) = (db.clone(), committed.clone());
+        tasks.spawn(async move {
+            let work = async {
+                let mut tx = db.begin().await?;
+                tx.q("UPDATE counters SET n = n + 1 WHERE name = 'hits'").run().await?;
+                tx.commit().await
+            };
+            // A cancelled commit may have happened: such a unit counts as unknown.
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(std::time::Duration::from_micros(i * 37 % 4_000)) => (),
+                result = work => if result.is_ok() { committed.fetch_add(1, Ordering::Relaxed); },
+            }
+        });
+    }
+    tasks.join_all().await;
+    let before = hits(&db).await;
+    assert!(before >= i64::from(committed.load(Ordering::Relaxed)));
+    // Every connection of the pool still commits.
+    for _ in 0..2 * DEFAULT_CONNECTIONS {
+        let mut tx = db.begin().await.unwrap();
+        tx.q("UPDATE counters SET n = n + 1 WHERE name = 'hits'").run().await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let other = open(&database).await;
+    assert_eq!(hits(&other).await, before + 2 * i64::from(DEFAULT_CONNECTIONS));
+}
+
+async fn concurrent_migrations_apply_once(database: Database) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..6 {
+        let url = database.url.clone();
+        tasks.spawn(async move {
+            let db = Db::open(&url, 2).await.expect("opens");
+            db.migrate(&schema("_migrations_test", SCHEMA)).await.expect("migrates");
+            db.migrate(&schema("_migrations_other", "CREATE TABLE other (n bigint)")).await.expect("migrates");
+            db.close().await;
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(hits(&open(&database).await).await, 0);
+}
+
+async fn a_changed_migration_is_refused(database: Database) {
+    let db = open(&database).await;
+    let error = db.migrate(&schema("_migrations_test", "CREATE TABLE changed (n bigint)")).await.unwrap_err();
+    assert!(error.to_string().contains("_migrations_test"), "{error}");
+    assert!(matches!(error, Error::Migrate { .. }));
+    // And hinders nobody else.
+    open(&database).await;
+}
+
+async fn a_snapshot_sees_one_moment(database: Database) {
+    let db = open(&database).await;
+    let mut snapshot = db.snapshot().await.unwrap();
+    let read = "SELECT n FROM counters WHERE name = 'hits'";
+    assert_eq!(snapshot.q(read).one::<(i64,)>().await.unwrap().0, 0);
+    let mut tx = db.begin().await.unwrap();
+    tx.q("UPDATE counters SET n = 5").run().await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(snapshot.q(read).one::<(i64,)>().await.unwrap().0, 0);
+    assert!(snapshot.q("UPDATE counters SET n = 6").run().await.is_err(), "a snapshot only reads");
+    drop(snapshot);
+    assert_eq!(hits(&db).await, 5);
+}
+
+async fn times_read_back_as_written(database: Database) {
+    let db = open(&database).await;
+    let table = ("CREATE TABLE times (at timestamptz NOT NULL)", "CREATE TABLE times (at TEXT NOT NULL) STRICT");
+    let mut tx = db.begin().await.unwrap();
+    tx.q(table).run().await.unwrap();
+    let start = now(&SystemClock);
+    let times: Vec<DateTime<Utc>> = [0, 1, 999_999, 500_000, 510_000].map(|us| start + TimeDelta::microseconds(us)).into();
+    for time in &times {
+        tx.q("INSERT INTO times (at) VALUES ($1)").bind(time).run().await.unwrap();
+    }
+    let read: Vec<(DateTime<Utc>,)> = tx.q("SELECT at FROM times ORDER BY at").all().await.unwrap();
+    let mut sorted = times;
+    sorted.sort();
+    assert_eq!(read.into_iter().map(|(time,)| time).collect::<Vec<_>>(), sorted);
+    assert!(start <= DateTime::<Utc>::from(SystemClock.now()));
+}
+
+async fn only_a_commit_wakes(database: Database) {
+    let db = open(&database).await;
+    let woken = Arc::new(AtomicU32::new(0));
+    let begin = async || {
+        let mut tx = db.begin().await.unwrap();
+        let woken = woken.clone();
+        tx.after_commit(move || drop(woken.fetch_add(1, Ordering::Relaxed)));
+        tx
+    };
+    drop(begin().await);
+    let mut doomed = begin().await;
+    doomed.q("INSERT INTO counters (name, n) VALUES ('hits', 1)").run().await.unwrap_err();
+    doomed.commit().await.unwrap_err();
+    assert_eq!(woken.load(Ordering::Relaxed), 0);
+    begin().await.commit().await.unwrap();
+    assert_eq!(woken.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_named_without_its_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "this is no database, and long enough to be looked at as one".repeat(100)).unwrap();
+    for (url, says) in [
+        ("postgres://ann:secret@127.0.0.1:1/shop".to_owned(), "postgres://ann:***@127.0.0.1:1/shop"),
+        ("mysql://ann:secret@db/shop".to_owned(), "use postgres://"),
+        (format!("sqlite://{}", file.display()), "that the file is a SQLite database"),
+        (format!("sqlite://{}/below/it.db", file.display()), "check that its folder exists"),
+    ] {
+        let error = Db::open(&url, 1).await.expect_err(&url).to_string();
+        assert!(error.contains(says) && !error.contains("secret"), "{error}");
+    }
+}
