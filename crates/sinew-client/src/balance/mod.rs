@@ -1,0 +1,260 @@
+//! Chooses the endpoint of each attempt.
+//!
+//! One load of the destination's snapshot, one pick, one breaker permit and one stream slot; no lock. A [`Picker`]
+//! only says whom to try first: who cannot take the call (breaker open, every stream taken) is passed over for the
+//! next one. When nobody can, the call waits if waiting may help (something is still being established, or the
+//! method waits for ready endpoints) and otherwise fails at once, saying why.
+
+mod least_request;
+mod round_robin;
+mod unavailable;
+
+pub(crate) use least_request::LeastRequest;
+pub(crate) use round_robin::RoundRobin;
+pub use unavailable::Unavailable;
+
+use crate::{
+    breaker::Permit,
+    call::Call,
+    connection::Slot,
+    destination::Shared,
+    endpoint::{self, Endpoint},
+    error::Error,
+    request_body::RequestBody,
+    snapshot::Ready,
+};
+use bytes::Bytes;
+use http::Response;
+use pin_project_lite::pin_project;
+use sinew_core::{BoxFuture, service_config::Balancing};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until};
+use tower_service::Service;
+
+/// A way to spread calls. Adding one is adding a file, and a line to [`picker`].
+pub(crate) trait Picker: fmt::Debug + Send + Sync {
+    /// The position of the endpoint to try first; `ready` is never empty. `random` is a fresh random number.
+    fn pick(&self, ready: &[Ready], random: u64) -> usize;
+}
+
+/// The picker that a service config asks for; least request where it asks for none, because one slow endpoint of
+/// many then gets fewer calls without anybody having to notice it.
+pub(crate) fn picker(balancing: Option<Balancing>) -> Arc<dyn Picker> {
+    match balancing {
+        Some(Balancing::RoundRobin {}) => Arc::new(RoundRobin::default()),
+        Some(Balancing::LeastRequestExperimental { choice_count }) => Arc::new(LeastRequest::new(choice_count)),
+        None => Arc::new(LeastRequest::new(2)),
+    }
+}
+
+/// An endpoint that will take the call.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) permit: Permit,
+    pub(crate) slot: Slot,
+}
+
+/// An answer, or its failure, and whose it was.
+#[derive(Debug)]
+pub(crate) struct Attempted<T> {
+    pub(crate) by: Option<u64>,
+    pub(crate) what: T,
+}
+
+/// The layer's service: the bottom of the stack that is built per destination.
+#[derive(Debug, Clone)]
+pub(crate) struct Balance {
+    destination: Arc<Shared>,
+}
+
+impl Balance {
+    pub(crate) fn new(destination: Arc<Shared>) -> Self {
+        Self { destination }
+    }
+}
+
+impl<B> Service<Call<RequestBody<B>>> for Balance
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Attempted<Response<endpoint::Body>>;
+    type Error = Attempted<Error>;
+    type Future = ResponseFuture<B>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call<RequestBody<B>>) -> ResponseFuture<B> {
+        match pick(&self.destination, call.now, call.avoid) {
+            Ok(picked) => ResponseFuture::sending(picked, call, &self.destination),
+            Err(_) => {
+                let wait = wait(self.destination.clone(), call.now, call.avoid, call.method.policy.wait_for_ready);
+                ResponseFuture::Waiting { wait: Box::pin(wait), call: Some(call), destination: self.destination.clone() }
+            }
+        }
+    }
+}
+
+// === impl ResponseFuture ===
+
+pin_project! {
+    /// Waits for an endpoint, seldom, then for its answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it gives back the permit and the slot, and resets the stream.
+    #[project = Projected]
+    pub(crate) enum ResponseFuture<B> {
+        Waiting {
+            wait: BoxFuture<'static, Result<Picked, Unavailable>>,
+            call: Option<Call<RequestBody<B>>>,
+            destination: Arc<Shared>,
+        },
+        Sending {
+            by: u64,
+            #[pin]
+            answer: endpoint::ResponseFuture,
+        },
+    }
+}
+
+impl<B> ResponseFuture<B>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn sending(picked: Picked, call: Call<RequestBody<B>>, destination: &Shared) -> Self {
+        Self::Sending { by: picked.endpoint.number, answer: picked.send(call, destination.authority.clone()) }
+    }
+}
+
+impl<B> Future for ResponseFuture<B>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Output = Result<Attempted<Response<endpoint::Body>>, Attempted<Error>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let next = match self.as_mut().project() {
+                Projected::Sending { by, answer } => {
+                    let by = Some(*by);
+                    return Poll::Ready(match ready!(answer.poll(cx)) {
+                        Ok(response) => Ok(Attempted { by, what: response }),
+                        Err(error) => Err(Attempted { by, what: error }),
+                    });
+                }
+                Projected::Waiting { wait, call, destination } => match ready!(wait.as_mut().poll(cx)) {
+                    Err(unavailable) => return Poll::Ready(Err(Attempted { by: None, what: unavailable.into() })),
+                    Ok(picked) => {
+                        let Some(mut call) = call.take() else { return Poll::Pending };
+                        call.now = Instant::now();
+                        Self::sending(picked, call, destination)
+                    }
+                },
+            };
+            self.set(next);
+        }
+    }
+}
+
+// === picking ===
+
+/// Why nobody was picked, beyond what the snapshot itself says.
+#[derive(Debug, Default)]
+struct Passed {
+    /// Breakers that refused, and when the first of them probes.
+    open: usize,
+    next_probe: Option<Instant>,
+    /// Endpoints whose every stream was taken.
+    full: usize,
+}
+
+fn pick(destination: &Shared, now: Instant, avoid: Option<u64>) -> Result<Picked, Passed> {
+    let snapshot = destination.snapshot.load();
+    let mut passed = Passed::default();
+    if snapshot.ready.is_empty() {
+        return Err(passed);
+    }
+    let first = snapshot.picker.pick(&snapshot.ready, destination.random());
+    let order = || {
+        let (before, from) = snapshot.ready.split_at_checked(first).unwrap_or((&snapshot.ready, &[]));
+        from.iter().chain(before)
+    };
+    let avoided = |ready: &&Ready| avoid == Some(ready.endpoint.number);
+    let candidates = order().filter(|r| !avoided(r)).chain(order().filter(avoided));
+    for ready in candidates {
+        if let Some(picked) = take(ready, destination, now, &mut passed) {
+            return Ok(picked);
+        }
+    }
+    Err(passed)
+}
+
+/// Takes a slot and a permit of one endpoint, or notes why not.
+fn take(ready: &Ready, destination: &Shared, now: Instant, passed: &mut Passed) -> Option<Picked> {
+    let slot = match ready.connections.as_slice() {
+        [only] => only.reserve(),
+        several => several.iter().min_by_key(|c| c.streams()).and_then(|c| c.reserve()),
+    };
+    let Some(slot) = slot else {
+        passed.full += 1;
+        destination.crowded(&ready.endpoint);
+        return None;
+    };
+    match ready.endpoint.breaker.acquire(now) {
+        Ok(permit) => Some(Picked { endpoint: ready.endpoint.clone(), permit, slot }),
+        Err(refused) => {
+            passed.open += 1;
+            passed.next_probe = match (passed.next_probe, refused.until) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            None
+        }
+    }
+}
+
+/// How often a waiting call looks again at what announces nothing: streams that end, probes that return. Long enough
+/// to cost nothing, short beside any time-out of people.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Picks again whenever something changes, for as long as that may help. The caller's deadline bounds it from above.
+async fn wait(destination: Arc<Shared>, started: Instant, avoid: Option<u64>, for_ready: bool) -> Result<Picked, Unavailable> {
+    let limit = started + destination.config.establish_wait;
+    let mut changed = destination.changed.subscribe();
+    loop {
+        changed.mark_unchanged();
+        let now = Instant::now();
+        let passed = match pick(&destination, now, avoid) {
+            Ok(picked) => return Ok(picked),
+            Err(passed) => passed,
+        };
+        let snapshot = destination.snapshot.load_full();
+        if !for_ready && !(snapshot.establishing && now < limit) {
+            return Err(Unavailable::new(&destination.service, &snapshot, passed, now));
+        }
+        let look_again = if passed.full > 0 || passed.open > 0 { now + LOOK_AGAIN } else { limit.max(now + LOOK_AGAIN) };
+        tokio::select! { biased;
+            gone = changed.changed() => if gone.is_err() {
+                return Err(Unavailable::new(&destination.service, &snapshot, passed, now));
+            },
+            () = sleep_until(look_again) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

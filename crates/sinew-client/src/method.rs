@@ -1,0 +1,102 @@
+//! What a destination knows of each of its methods, resolved at the first call and found without locks afterwards.
+
+use crate::headers;
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use sinew_core::{
+    Policies, ServiceName,
+    policy::MethodPolicy,
+    stats::{CallKey, CallStats, Registry, Side},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// Methods without policy that get series of their own; further ones share one. Paths come from callers (a gateway
+/// passes them through), and memory that grows with what strangers send is a leak.
+const UNKNOWN_MAX: usize = 100;
+
+/// One method of one destination.
+#[derive(Debug)]
+pub(crate) struct Method {
+    pub(crate) policy: Arc<MethodPolicy>,
+    /// `grpc-timeout` for the policy's own time-out, encoded once.
+    pub(crate) timeout_header: Option<HeaderValue>,
+    /// One record per call.
+    pub(crate) calls: Arc<CallStats>,
+    /// One record per attempt.
+    pub(crate) attempts: Arc<CallStats>,
+}
+
+/// Every method of one destination that was ever called.
+#[derive(Debug)]
+pub(crate) struct Methods {
+    service: ServiceName,
+    policies: Arc<Policies>,
+    known: ArcSwap<HashMap<Arc<str>, Arc<Method>>>,
+    other: Arc<Method>,
+}
+
+impl Methods {
+    pub(crate) fn new(service: &ServiceName, policies: Arc<Policies>) -> Self {
+        let other = Method::new(service, Arc::new(MethodPolicy::unknown("other")));
+        Self { service: service.clone(), policies, known: ArcSwap::default(), other: Arc::new(other) }
+    }
+
+    /// The method with this path.
+    pub(crate) fn get(&self, path: &str) -> Arc<Method> {
+        match self.known.load().get(path) {
+            Some(method) => method.clone(),
+            None => self.learn(path),
+        }
+    }
+
+    #[cold]
+    fn learn(&self, path: &str) -> Arc<Method> {
+        let policy = match self.policies.method(path) {
+            Some(policy) => policy.clone(),
+            None => {
+                let strangers = self.known.load().values().filter(|m| m.policy.kind.is_none()).count();
+                if strangers >= UNKNOWN_MAX {
+                    return self.other.clone();
+                }
+                Arc::new(MethodPolicy::unknown(path))
+            }
+        };
+        let method = Arc::new(Method::new(&self.service, policy));
+        self.known.rcu(|known| {
+            let mut known = HashMap::clone(known);
+            known.entry(path.into()).or_insert_with(|| method.clone());
+            known
+        });
+        method
+    }
+}
+
+impl Method {
+    fn new(service: &ServiceName, policy: Arc<MethodPolicy>) -> Self {
+        let series = |side| Registry::global().calls(CallKey { side, service: service.as_str().into(), method: policy.path.clone() });
+        Self {
+            timeout_header: policy.timeout.map(headers::timeout_value),
+            calls: series(Side::Client),
+            attempts: series(Side::Attempt),
+            policy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Methods, UNKNOWN_MAX};
+    use sinew_core::ServiceName;
+    use std::sync::Arc;
+
+    #[test]
+    fn strangers_beyond_the_cap_share_one_entry() {
+        let methods = Methods::new(&ServiceName::new("m").expect("valid"), Arc::default());
+        let first = methods.get("/a.B/0");
+        for n in 1..UNKNOWN_MAX {
+            assert!(!Arc::ptr_eq(&methods.get(&format!("/a.B/{n}")), &first));
+        }
+        assert!(Arc::ptr_eq(&methods.get("/a.B/0"), &first));
+        assert!(Arc::ptr_eq(&methods.get("/x.Y/1"), &methods.get("/x.Y/2")));
+    }
+}
