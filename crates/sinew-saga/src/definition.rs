@@ -1,0 +1,198 @@
+//! What a saga does: its steps, and whom it tells.
+
+use crate::machine::{Change, Phase, Reason};
+use serde::{Serialize, de::DeserializeOwned};
+use sinew_core::{BoxFuture, classify::Code};
+use sinew_sql::Tx;
+use std::{fmt, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// What a saga can be started with: it is stored as JSON.
+pub trait Data: Serialize + DeserializeOwned + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Data for T {}
+
+/// One saga as its steps see it.
+#[derive(Debug, Clone)]
+pub struct Instance<D> {
+    /// Its id, which participants dedup by.
+    pub id: Uuid,
+    /// What it was started with.
+    pub data: Arc<D>,
+}
+
+/// Why a step was not done, or not undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The answer is final and there was no effect: turn back.
+    Refused(Reason),
+    /// There may have been an effect: try again.
+    Unknown(Reason),
+}
+
+impl Failure {
+    /// What a gRPC status says about the effect. Codes that a server sends after deciding are final; those that a mesh or
+    /// a server in trouble sends are not, ABORTED and RESOURCE_EXHAUSTED included: they ask for another try.
+    pub fn from_code(code: Code, reason: Reason) -> Self {
+        match code {
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated => Self::Refused(reason),
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss => Self::Unknown(reason),
+        }
+    }
+}
+
+/// What one step does elsewhere and how that is taken back.
+///
+/// Both are called at least once: by one coordinator after another's death, or again after an unknown outcome. The
+/// participant makes repeats harmless by the saga's id, accepts an undo of what it never did, and refuses a do that
+/// arrives after its undo. Deadline and trace of the call are set around both.
+pub trait Step<D>: Send + Sync {
+    /// A word for logs, metrics and failpoints: `reserve`.
+    fn name(&self) -> &'static str;
+
+    /// Has the effect. A step without one elsewhere, whose record is all it does, keeps the default.
+    fn act<'a>(&'a self, _saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Takes the effect back. [`Failure::Refused`] parks the saga for an operator.
+    fn undo<'a>(&'a self, _saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// The aggregate that the saga is about, told of each change in the transaction that records it.
+pub trait Recorder<D>: Send + Sync {
+    /// Writes what the change means for the aggregate, and its event. May run several times before one commit.
+    fn record<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        saga: &'a Instance<D>,
+        phase: Phase,
+        change: &'a Change,
+    ) -> BoxFuture<'a, sinew_sql::Result<()>>;
+}
+
+/// How long things may take.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Each attempt of a step. 2 s: long beside a call of some milliseconds, short beside `patience`.
+    pub attempt: Duration,
+    /// How long a step's outcome may stay unknown before the saga turns back. 15 s: a participant that was killed has
+    /// been restarted by then.
+    pub patience: Duration,
+    /// The way forward as a whole. 60 s: nobody waits longer for an order.
+    pub saga: Duration,
+    /// The wait after the first unknown outcome, doubled after each and halved at random. 100 ms: the mesh has retried
+    /// before, so at once would be too soon.
+    pub backoff: Duration,
+    /// The longest wait. 5 s: undos are retried for ever, and participants come back at any time.
+    pub backoff_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            attempt: Duration::from_secs(2),
+            patience: Duration::from_secs(15),
+            saga: Duration::from_secs(60),
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A kind of saga: ordered steps, the aggregate they serve, and timing.
+pub struct Definition<D> {
+    pub(crate) name: &'static str,
+    pub(crate) steps: Vec<Planned<D>>,
+    pub(crate) recorder: Box<dyn Recorder<D>>,
+    pub(crate) timing: Timing,
+}
+
+/// A step and the names of its places to die, made once.
+pub(crate) struct Planned<D> {
+    pub(crate) step: Box<dyn Step<D>>,
+    pub(crate) act: Boundaries,
+    pub(crate) undo: Boundaries,
+}
+
+/// The places around one call where a crash means something different each time.
+#[derive(Debug, Clone)]
+pub(crate) struct Boundaries {
+    pub(crate) before_call: String,
+    pub(crate) after_call: String,
+    pub(crate) before_commit: String,
+    pub(crate) after_commit: String,
+}
+
+impl Boundaries {
+    fn new(saga: &str, step: &str) -> Self {
+        let name = |place| format!("{saga}.saga.{step}.{place}");
+        Self {
+            before_call: name("before_call"),
+            after_call: name("after_call"),
+            before_commit: name("before_commit"),
+            after_commit: name("after_commit"),
+        }
+    }
+
+    fn names(&self) -> [String; 4] {
+        [&self.before_call, &self.after_call, &self.before_commit, &self.after_commit].map(Clone::clone)
+    }
+}
+
+impl<D> Definition<D> {
+    /// A saga without steps yet; `name` tells kinds of sagas apart in one database and begins the failpoints' names.
+    pub fn new(name: &'static str, recorder: impl Recorder<D> + 'static) -> Self {
+        Self { name, steps: Vec::new(), recorder: Box::new(recorder), timing: Timing::default() }
+    }
+
+    /// Adds the next step.
+    #[must_use]
+    pub fn step(mut self, step: impl Step<D> + 'static) -> Self {
+        let act = Boundaries::new(self.name, step.name());
+        let undo = Boundaries::new(self.name, &format!("{}.undo", step.name()));
+        self.steps.push(Planned { step: Box::new(step), act, undo });
+        self
+    }
+
+    /// Other times than the defaults.
+    #[must_use]
+    pub fn timing(mut self, timing: Timing) -> Self {
+        self.timing = timing;
+        self
+    }
+
+    /// The boundary that tests freeze together with a task's: a frozen process renews nothing.
+    pub(crate) fn renewal(&self) -> String {
+        format!("{}.saga.renew", self.name)
+    }
+
+    /// Every place of the engine where `SINEW_FAILPOINT` may end the process: `order.saga.reserve.before_call`,
+    /// `.after_call`, `.before_commit`, `.after_commit`, and the same with `.undo` after the step.
+    pub fn failpoints(&self) -> Vec<String> {
+        self.steps.iter().flat_map(|planned| [planned.act.names(), planned.undo.names()]).flatten().collect()
+    }
+}
+
+impl<D> fmt::Debug for Definition<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps: Vec<_> = self.steps.iter().map(|planned| planned.step.name()).collect();
+        f.debug_struct("Definition").field("name", &self.name).field("steps", &steps).finish_non_exhaustive()
+    }
+}
