@@ -3,7 +3,7 @@ CREATE TABLE stock (
   product_id uuid   PRIMARY KEY,
   on_hand    bigint NOT NULL CHECK (on_hand >= 0),
   reserved   bigint NOT NULL CHECK (reserved >= 0),
-  version    bigint NOT NULL CHECK (version > 0),
+  version    bigint NOT NULL CHECK (version >= 0),
   CHECK (reserved <= on_hand)
 );
 

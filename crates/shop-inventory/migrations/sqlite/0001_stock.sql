@@ -3,7 +3,7 @@ CREATE TABLE stock (
   product_id BLOB    PRIMARY KEY NOT NULL,
   on_hand    INTEGER NOT NULL CHECK (on_hand >= 0),
   reserved   INTEGER NOT NULL CHECK (reserved >= 0),
-  version    INTEGER NOT NULL CHECK (version > 0),
+  version    INTEGER NOT NULL CHECK (version >= 0),
   CHECK (reserved <= on_hand)
 ) STRICT, WITHOUT ROWID;
 

@@ -15,7 +15,7 @@
 //! stock that nobody will ever release. A refusal is remembered too: the repeat of a request gets the answer that the
 //! first one got, even when goods arrived in between.
 
-use super::{MAX_QUANTITY, ProductId, Stock};
+use super::{Error, MAX_QUANTITY, ProductId, Stock};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -91,6 +91,11 @@ impl Lines {
         self.0.iter().copied()
     }
 
+    /// How many of one product.
+    pub fn of(&self, product: ProductId) -> i64 {
+        self.iter().find(|line| line.product == product).map_or(0, |line| line.quantity)
+    }
+
     /// Whether this is what a tombstone has.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -119,6 +124,28 @@ pub enum ReservationState {
     Released,
 }
 
+/// The name of a [`ReservationState`], to list by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateName {
+    /// See [`ReservationState::Reserved`].
+    Reserved,
+    /// See [`ReservationState::Refused`].
+    Refused,
+    /// See [`ReservationState::Released`].
+    Released,
+}
+
+impl ReservationState {
+    /// Its name.
+    pub fn name(&self) -> StateName {
+        match self {
+            Self::Reserved => StateName::Reserved,
+            Self::Refused(_) => StateName::Refused,
+            Self::Released => StateName::Released,
+        }
+    }
+}
+
 /// One reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
@@ -132,6 +159,17 @@ pub struct Reservation {
     pub created: DateTime<Utc>,
     /// When its state last changed.
     pub updated: DateTime<Utc>,
+}
+
+impl Reservation {
+    /// What a reserve is answered.
+    pub fn answer(self) -> Result<Self, Error> {
+        match self.state {
+            ReservationState::Reserved => Ok(self),
+            ReservationState::Refused(short) => Err(Error::Insufficient(short)),
+            ReservationState::Released => Err(Error::Released),
+        }
+    }
 }
 
 /// What to do with a request.

@@ -1,7 +1,6 @@
 //! The port through which the rules reach what is stored.
 
-use super::{Error, Lines, ProductId, Reservation, ReservationId, Stock};
-use uuid::Uuid;
+use super::{Error, Lines, ProductId, Reservation, ReservationId, StateName, Stock};
 
 /// Who asks: idempotency keys of different callers never meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,18 +19,13 @@ pub struct Adjustment {
     pub caller: Caller,
 }
 
-/// Which reservations to list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReservationFilter {
-    /// Only this one.
-    pub id: Option<ReservationId>,
-}
-
-/// A page, oldest first by id.
+/// A page in the order of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
+    /// Only in this state.
+    pub state: Option<StateName>,
     /// Only ids after this one.
-    pub after: Option<Uuid>,
+    pub after: Option<ReservationId>,
     /// At most so many.
     pub limit: i64,
 }
@@ -55,5 +49,5 @@ pub trait Warehouse: Clone + Send + Sync + 'static {
     fn release(&self, id: ReservationId) -> impl Future<Output = Result<Reservation, Error>> + Send;
 
     /// A page of reservations in the order of their ids.
-    fn reservations(&self, filter: ReservationFilter, page: Page) -> impl Future<Output = Result<Vec<Reservation>, Error>> + Send;
+    fn reservations(&self, page: Page) -> impl Future<Output = Result<Vec<Reservation>, Error>> + Send;
 }

@@ -2,6 +2,7 @@
 CREATE TABLE payments (
   payment_id         BLOB    PRIMARY KEY NOT NULL,
   request            BLOB,
+  customer_id        BLOB,
   minor_units        INTEGER CHECK (minor_units > 0),
   currency           TEXT,
   state              TEXT    NOT NULL CHECK (state IN ('pending', 'charged', 'declined', 'refunding', 'refunded', 'voided')),
@@ -11,7 +12,8 @@ CREATE TABLE payments (
   created_at         TEXT    NOT NULL,
   updated_at         TEXT    NOT NULL,
   -- Only the tombstone of a refund that came first has no request.
-  CHECK (request IS NOT NULL AND minor_units IS NOT NULL AND currency IS NOT NULL OR request IS NULL AND state = 'voided'),
+  CHECK (request IS NOT NULL AND customer_id IS NOT NULL AND minor_units IS NOT NULL AND currency IS NOT NULL
+         OR request IS NULL AND state = 'voided'),
   CHECK (state <> 'charged' OR provider_reference IS NOT NULL),
   CHECK (state <> 'declined' OR decline_reason IS NOT NULL)
 ) STRICT, WITHOUT ROWID;

@@ -1,6 +1,6 @@
 //! The port to where payments are kept.
 
-use super::{Charge, Error, Payment, PaymentId};
+use super::{Charge, Error, Payment, PaymentId, StateName};
 
 /// What [`Books::open`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,16 +11,11 @@ pub struct Opened {
     pub new: bool,
 }
 
-/// Which payments to list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PaymentFilter {
-    /// Only this one.
-    pub id: Option<PaymentId>,
-}
-
 /// A page in the order of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
+    /// Only in this state.
+    pub state: Option<StateName>,
     /// Only ids after this one.
     pub after: Option<PaymentId>,
     /// At most so many.
@@ -47,5 +42,5 @@ pub trait Books: Send + Sync + 'static {
     fn get(&self, id: PaymentId) -> impl Future<Output = Result<Payment, Error>> + Send;
 
     /// A page of payments.
-    fn list(&self, filter: PaymentFilter, page: Page) -> impl Future<Output = Result<Vec<Payment>, Error>> + Send;
+    fn list(&self, page: Page) -> impl Future<Output = Result<Vec<Payment>, Error>> + Send;
 }

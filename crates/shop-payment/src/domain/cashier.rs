@@ -4,7 +4,7 @@
 //! write down the answer. Whoever comes upon an intent without an answer asks the provider about it first, so dying at
 //! any place costs at most a second look.
 
-use super::{Books, Charge, Error, Outcome, Page, Payment, PaymentFilter, PaymentId, PaymentState, Provider, ProviderError};
+use super::{Books, Charge, Error, Outcome, Page, Payment, PaymentId, PaymentState, Provider, ProviderError};
 use sinew_core::{Clock, failpoint};
 use std::{sync::Arc, time::Duration};
 
@@ -51,11 +51,13 @@ impl<B: Books, P: Provider> Cashier<B, P> {
             None => self.take(charge).await?,
         };
         failpoint!("payment.charge.after_provider");
-        match payment.settled(&outcome, self.now()) {
-            Some(next) => self.books.record(&next).await?.answer(),
+        let recorded = match payment.settled(&outcome, self.now()) {
+            Some(next) => self.books.record(&next).await?,
             // Closed: a refund was faster. It has said so in the books before it told the provider.
-            None => self.books.get(charge.id).await?.answer(),
-        }
+            None => self.books.get(charge.id).await?,
+        };
+        failpoint!("payment.charge.after_commit");
+        recorded.answer()
     }
 
     /// Gives back whatever was or will have been taken; a charge that arrives later is refused.
@@ -74,10 +76,10 @@ impl<B: Books, P: Provider> Cashier<B, P> {
         failpoint!("payment.refund.before_provider");
         let undone = in_time(self.provider.undo(id)).await?;
         failpoint!("payment.refund.after_provider");
-        match payment.undone(undone, self.now()) {
-            Some(next) => self.books.record(&next).await,
-            None => Ok(payment),
-        }
+        let Some(next) = payment.undone(undone, self.now()) else { return Ok(payment) };
+        let recorded = self.books.record(&next).await?;
+        failpoint!("payment.refund.after_commit");
+        Ok(recorded)
     }
 
     /// One payment.
@@ -86,8 +88,8 @@ impl<B: Books, P: Provider> Cashier<B, P> {
     }
 
     /// A page of payments in the order of their ids.
-    pub async fn list(&self, filter: PaymentFilter, page: Page) -> Result<Vec<Payment>, Error> {
-        self.books.list(filter, page).await
+    pub async fn list(&self, page: Page) -> Result<Vec<Payment>, Error> {
+        self.books.list(page).await
     }
 
     async fn take(&self, charge: &Charge) -> Result<Outcome, Error> {

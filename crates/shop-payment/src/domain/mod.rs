@@ -7,11 +7,11 @@ mod money;
 mod payment;
 mod provider;
 
-pub use books::{Books, Opened, Page, PaymentFilter};
+pub use books::{Books, Opened, Page};
 pub use cashier::{Cashier, PROVIDER_TIMEOUT};
 pub use error::Error;
 pub use money::{CURRENCIES, Currency, MAX_MINOR_UNITS, Money, MoneyError};
-pub use payment::{Charge, Fingerprint, Payment, PaymentId, PaymentState, Token};
+pub use payment::{Charge, CustomerId, Fingerprint, Payment, PaymentId, PaymentState, Requested, StateName, Token};
 pub use provider::{Outcome, Provider, ProviderError, Undone};
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PaymentId(pub Uuid);
 
+/// Who pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CustomerId(pub Uuid);
+
 /// Stands for a card. A secret: never logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(pub String);
@@ -38,6 +42,8 @@ impl fmt::Debug for Token {
 pub struct Charge {
     /// The payment to make.
     pub id: PaymentId,
+    /// Who pays.
+    pub customer: CustomerId,
     /// How much.
     pub money: Money,
     /// From which card.
@@ -48,11 +54,23 @@ pub struct Charge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
+/// What is kept of a [`Charge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requested {
+    /// Who pays.
+    pub customer: CustomerId,
+    /// How much.
+    pub money: Money,
+    /// All of it, the token included.
+    pub fingerprint: Fingerprint,
+}
+
 impl Charge {
     /// Equal for equal charges only.
     pub fn fingerprint(&self) -> Fingerprint {
         let mut digest = Sha256::new();
         digest.update(self.id.0.as_bytes());
+        digest.update(self.customer.0.as_bytes());
         digest.update(self.money.minor_units().to_be_bytes());
         // Three letters always, so nothing can slide from one field into the next; the token comes last.
         digest.update(self.money.currency().code());
@@ -84,13 +102,44 @@ pub enum PaymentState {
     Voided,
 }
 
+/// The name of a [`PaymentState`], to list by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateName {
+    /// See [`PaymentState::Pending`].
+    Pending,
+    /// See [`PaymentState::Charged`].
+    Charged,
+    /// See [`PaymentState::Declined`].
+    Declined,
+    /// See [`PaymentState::Refunding`].
+    Refunding,
+    /// See [`PaymentState::Refunded`].
+    Refunded,
+    /// See [`PaymentState::Voided`].
+    Voided,
+}
+
+impl PaymentState {
+    /// Its name.
+    pub fn name(&self) -> StateName {
+        match self {
+            Self::Pending => StateName::Pending,
+            Self::Charged { .. } => StateName::Charged,
+            Self::Declined { .. } => StateName::Declined,
+            Self::Refunding => StateName::Refunding,
+            Self::Refunded => StateName::Refunded,
+            Self::Voided => StateName::Voided,
+        }
+    }
+}
+
 /// One payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
     /// The caller's id.
     pub id: PaymentId,
     /// What was asked for; none when only a refund ever arrived.
-    pub request: Option<(Money, Fingerprint)>,
+    pub request: Option<Requested>,
     /// Where it stands.
     pub state: PaymentState,
     /// Counts the changes: 1 for the first row.
@@ -104,7 +153,8 @@ pub struct Payment {
 impl Payment {
     /// An intent to charge.
     pub fn pending(charge: &Charge, now: DateTime<Utc>) -> Self {
-        let request = Some((charge.money, charge.fingerprint()));
+        let fingerprint = charge.fingerprint();
+        let request = Some(Requested { customer: charge.customer, money: charge.money, fingerprint });
         Self { id: charge.id, request, state: PaymentState::Pending, version: 1, created: now, updated: now }
     }
 
@@ -115,7 +165,7 @@ impl Payment {
 
     /// Whether this is what was asked for before; a tombstone fits every charge.
     pub fn is_for(&self, charge: &Charge) -> bool {
-        self.request.is_none_or(|(_, first)| first == charge.fingerprint())
+        self.request.is_none_or(|first| first.fingerprint == charge.fingerprint())
     }
 
     /// With the provider's answer; none where no answer is waited for.

@@ -58,7 +58,7 @@ impl Books for Shelf {
     async fn get(&self, id: PaymentId) -> Result<Payment, Error> {
         self.change(|all| all.get(&id).cloned()).await.ok_or(Error::NotFound)
     }
-    async fn list(&self, _: PaymentFilter, _: Page) -> Result<Vec<Payment>, Error> {
+    async fn list(&self, _: Page) -> Result<Vec<Payment>, Error> {
         Ok(self.change(|all| all.values().cloned().collect()).await)
     }
 }
@@ -151,7 +151,12 @@ fn cashier() -> (Shelf, Bank, Cashier<Shelf, Bank>) {
 }
 
 fn charge(token: &str) -> Charge {
-    Charge { id: PaymentId(Uuid::from_u128(7)), money: Money::new(1_250, "EUR").unwrap(), token: Token(token.into()) }
+    Charge {
+        id: PaymentId(Uuid::from_u128(7)),
+        customer: CustomerId(Uuid::from_u128(8)),
+        money: Money::new(1_250, "EUR").unwrap(),
+        token: Token(token.into()),
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,12 @@
+//! Stock, reservations and their events in a SQL database.
+
+mod events;
+mod rows;
+mod schema;
+mod sql_warehouse;
+
+pub use schema::migrations;
+pub use sql_warehouse::SqlWarehouse;
+
+#[cfg(test)]
+mod tests;
