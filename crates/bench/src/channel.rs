@@ -1,0 +1,167 @@
+//! `bench channel`: runs both peers in turn, several times over, and compares medians.
+//!
+//! Server and client are processes of their own, pinned to a core each; runs of the two peers alternate, so that
+//! whatever else the machine does falls on both. Instructions per call are counted by callgrind over the difference
+//! of two lengths of run, which leaves start-up out; they hardly vary from run to run.
+
+use crate::{
+    call::{Peer, Runtime},
+    measure::{Measured, median},
+    report::{Row, print},
+};
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+/// Calls of the two runs under callgrind.
+const FEW: u64 = 2_000;
+const MANY: u64 = 10_000;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print one JSON object per row instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Paired runs; medians of them are compared.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Measured seconds per run.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Numbers of concurrent callers.
+    #[arg(long, value_delimiter = ',', default_value = "1,32,256")]
+    callers: Vec<usize>,
+    /// Runtimes of the client.
+    #[arg(long, value_delimiter = ',', default_value = "current-thread,multi-thread")]
+    runtimes: Vec<Runtime>,
+    /// Count instructions per call too, with valgrind; takes a minute.
+    #[arg(long)]
+    instructions: bool,
+    /// Server's core; the client takes the next one, or both on two workers.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    ensure!(args.runs > 0, "--runs must be at least 1");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    ensure!(args.core + 1 < cores, "needs two cores, one for the server and one for the client; this machine has {cores}");
+    let server = Server::start(args.core)?;
+    let mut rows = Vec::new();
+    for &runtime in &args.runtimes {
+        for &callers in &args.callers {
+            rows.push(compare(args, &server.endpoints, runtime, callers)?);
+        }
+    }
+    print(&rows, args.json)
+}
+
+fn compare(args: &Args, endpoints: &str, runtime: Runtime, callers: usize) -> anyhow::Result<Row> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for run in 0..args.runs {
+        eprintln!("{runtime:?}, {callers} callers: run {} of {}", run + 1, args.runs);
+        // Alternate who goes first as well.
+        let order = if run % 2 == 0 { [Peer::Sinew, Peer::Tonic] } else { [Peer::Tonic, Peer::Sinew] };
+        for peer in order {
+            let measured = measure(args, endpoints, peer, runtime, callers)?;
+            if peer == Peer::Sinew { ours.push(measured) } else { theirs.push(measured) }
+        }
+    }
+    let instructions = if args.instructions && runtime == Runtime::CurrentThread {
+        let count = |peer| instructions(args, endpoints, peer, callers);
+        Some((count(Peer::Sinew)?, count(Peer::Tonic)?))
+    } else {
+        None
+    };
+    let of = |all: &[Measured], f: fn(&Measured) -> f64| median(all.iter().map(f).collect());
+    // Each pair ran back to back: the ratio within a pair is what the machine's mood cannot touch.
+    let ratio = |f: fn(&Measured) -> f64| median(ours.iter().zip(&theirs).map(|(a, b)| f(a) / f(b)).collect());
+    Ok(Row {
+        bench: "channel",
+        peer: "tonic::transport::Channel::balance_list",
+        runtime,
+        callers,
+        throughput_ratio: ratio(|m| m.throughput),
+        cpu_ratio: ratio(|m| m.cpu_us),
+        p99_ratio: ratio(|m| m.p99_us),
+        instructions_ratio: instructions.map(|(a, b)| a / b),
+        throughput: of(&ours, |m| m.throughput),
+        peer_throughput: of(&theirs, |m| m.throughput),
+        cpu_us: of(&ours, |m| m.cpu_us),
+        peer_cpu_us: of(&theirs, |m| m.cpu_us),
+        p99_us: of(&ours, |m| m.p99_us),
+        peer_p99_us: of(&theirs, |m| m.p99_us),
+        instructions: instructions.map(|i| i.0),
+        peer_instructions: instructions.map(|i| i.1),
+    })
+}
+
+/// The client process's command line, under `wrapper`.
+fn client(args: &Args, wrapper: &[&str], endpoints: &str, peer: Peer, runtime: Runtime, callers: usize) -> anyhow::Result<Command> {
+    let cores = match runtime {
+        Runtime::CurrentThread => (args.core + 1).to_string(),
+        Runtime::MultiThread => format!("{},{}", args.core, args.core + 1),
+    };
+    let mut command = Command::new("taskset");
+    command.args(["-c", &cores]).args(wrapper).arg(std::env::current_exe()?);
+    command.args(["call", "--endpoints", endpoints, "--callers", &callers.to_string()]);
+    command.args(["--peer", &name(peer), "--runtime", &name(runtime)]);
+    Ok(command)
+}
+
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
+}
+
+fn measure(args: &Args, endpoints: &str, peer: Peer, runtime: Runtime, callers: usize) -> anyhow::Result<Measured> {
+    let mut command = client(args, &[], endpoints, peer, runtime, callers)?;
+    let output = command.args(["--seconds", &args.seconds.to_string()]).stderr(Stdio::inherit()).output().context("taskset")?;
+    ensure!(output.status.success(), "the {} client failed: {}", name(peer), output.status);
+    serde_json::from_slice(&output.stdout).context("the client's measurement")
+}
+
+/// Instructions per call of the client process, kernel not included.
+fn instructions(args: &Args, endpoints: &str, peer: Peer, callers: usize) -> anyhow::Result<f64> {
+    let count = |calls: u64| {
+        eprintln!("{callers} callers: instructions of {calls} calls, {}", name(peer));
+        let wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
+        let mut command = client(args, &wrapper, endpoints, peer, Runtime::CurrentThread, callers)?;
+        let output = command.args(["--calls", &calls.to_string()]).output().context("taskset")?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            bail!("valgrind failed (is it installed?): {text}");
+        }
+        // "==123== Collected : 123456".
+        let line = text.lines().find_map(|line| line.split_once("Collected :")).context("callgrind printed no count")?;
+        line.1.trim().parse::<f64>().context("callgrind's count")
+    };
+    Ok((count(MANY)? - count(FEW)?) / (MANY - FEW) as f64)
+}
+
+/// The server process; ended with this value.
+#[derive(Debug)]
+struct Server {
+    child: Child,
+    endpoints: String,
+}
+
+impl Server {
+    fn start(core: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &core.to_string()]).arg(std::env::current_exe()?).arg("serve");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("taskset (package util-linux)")?;
+        let mut endpoints = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut endpoints)?;
+        Ok(Self { child, endpoints: endpoints.trim().to_owned() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

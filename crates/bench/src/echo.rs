@@ -1,0 +1,108 @@
+//! The service that is called: one unary method that returns its message. Written by hand as tonic would generate it.
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use sinew_core::{
+    Access, Idempotency, MethodKind,
+    policy::{GrpcService, Method, ServicePolicy},
+};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    client::{Grpc, GrpcService as Channel},
+    codegen::{BoxFuture, StdError},
+    server::UnaryService,
+};
+use tonic_prost::ProstCodec;
+use tower_service::Service;
+
+/// The name in the registry.
+pub(crate) const NAME: &str = "echo";
+const SAY: &str = "/bench.Echo/Say";
+
+/// What Sinew's channel knows of it: a default time-out and retries, as a real service has.
+pub(crate) const POLICY: ServicePolicy = ServicePolicy {
+    name: NAME,
+    services: &[GrpcService {
+        name: "bench.Echo",
+        methods: &[Method {
+            path: SAY,
+            kind: MethodKind::Unary,
+            idempotency: Idempotency::NoSideEffects,
+            access: Access::Internal,
+        }],
+    }],
+    service_config: r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.05s",
+        "maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}],
+        "retryThrottling":{"maxTokens":100,"tokenRatio":0.1}}"#,
+};
+
+/// Request and response.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Message {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) payload: Bytes,
+}
+
+/// The generated client's place.
+#[derive(Debug, Clone)]
+pub(crate) struct EchoClient<T> {
+    inner: Grpc<T>,
+}
+
+impl<T> EchoClient<T>
+where
+    T: Channel<Body>,
+    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
+{
+    pub(crate) fn new(channel: T) -> Self {
+        Self { inner: Grpc::new(channel) }
+    }
+
+    pub(crate) async fn say(&mut self, message: Message) -> Result<Response<Message>, Status> {
+        self.inner.ready().await.map_err(|e| Status::unknown(format!("not ready: {}", e.into())))?;
+        let codec = ProstCodec::<Message, Message>::default();
+        self.inner.unary(Request::new(message), PathAndQuery::from_static(SAY), codec).await
+    }
+}
+
+/// The generated server's place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EchoServer;
+
+struct Say;
+
+impl UnaryService<Message> for Say {
+    type Response = Message;
+    type Future = Ready<Result<Response<Message>, Status>>;
+
+    fn call(&mut self, request: Request<Message>) -> Self::Future {
+        ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+impl Service<http::Request<hyper::body::Incoming>> for EchoServer {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+        Box::pin(async move {
+            if request.uri().path() != SAY {
+                return Ok(Status::unimplemented("only Say").into_http());
+            }
+            let codec = ProstCodec::<Message, Message>::default();
+            Ok(tonic::server::Grpc::new(codec).unary(Say, request.map(Body::new)).await)
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! Benchmarks of the mesh against what it replaces.
+//!
+//! `bench channel` compares a Sinew channel, everything on, with `tonic::transport::Channel::balance_list`. It starts
+//! itself again as server and client processes, each pinned to a core, so that neither side's work is counted as the
+//! other's.
+
+mod call;
+mod channel;
+mod echo;
+mod measure;
+mod report;
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+/// The allocator of both peers and of the server: what differs is the channel.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(about = "Benchmarks of the mesh against what it replaces")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A Sinew channel against tonic's balanced one: unary echo of 100 bytes over three endpoints.
+    Channel(channel::Args),
+    /// The server process.
+    #[command(hide = true)]
+    Serve(serve::Args),
+    /// A client process.
+    #[command(hide = true)]
+    Call(call::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Args::parse().command {
+        Command::Channel(args) => channel::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Call(args) => call::run(&args),
+    }
+}

@@ -1,0 +1,58 @@
+//! The server process: one echo service behind several listeners, on one thread.
+
+use crate::echo::EchoServer;
+use anyhow::Context;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::time::Duration;
+use tokio::{net::TcpListener, task::JoinSet};
+
+/// HTTP/2 windows of both sides and both peers, in bytes.
+pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// Above the largest number of callers, so that no peer opens a second connection.
+const MAX_STREAMS: u32 = 1_024;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many endpoints to play.
+    #[arg(long, default_value_t = 3)]
+    listeners: usize,
+}
+
+/// Prints its addresses in one line, then serves until its standard input ends.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(serve(args))
+}
+
+async fn serve(args: &Args) -> anyhow::Result<()> {
+    let mut tasks = JoinSet::new();
+    let mut addresses = Vec::new();
+    for _ in 0..args.listeners {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port on loopback")?;
+        addresses.push(listener.local_addr()?.to_string());
+        tasks.spawn(accept(listener));
+    }
+    println!("{}", addresses.join(","));
+    // The parent's death closes the pipe.
+    let orphaned = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    orphaned.await?.map(drop).context("standard input")
+}
+
+async fn accept(listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    server
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(Some(Duration::from_secs(10)));
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        connections.spawn(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(EchoServer)));
+    }
+}
