@@ -23,6 +23,8 @@ pub struct NewEvent<'a> {
     pub version: i64,
     /// What happened: `order.placed`.
     pub kind: &'a str,
+    /// Version of the payload's schema, from 1.
+    pub schema: i32,
     /// The event's protobuf message, encoded.
     pub payload: Vec<u8>,
     /// When it happened, cut to microseconds: see [`sinew_sql::now`].
@@ -32,10 +34,10 @@ pub struct NewEvent<'a> {
 }
 
 impl<'a> NewEvent<'a> {
-    /// An event that belongs to the trace of the running task.
+    /// An event of schema version 1 that belongs to the trace of the running task.
     pub fn new(aggregate: Uuid, version: i64, kind: &'a str, payload: &impl Message, time: DateTime<Utc>) -> Self {
         let traceparent = Context::current().trace.map(|trace| trace.to_string());
-        Self { aggregate, version, kind, payload: payload.encode_to_vec(), time, traceparent }
+        Self { aggregate, version, kind, schema: 1, payload: payload.encode_to_vec(), time, traceparent }
     }
 }
 
@@ -52,6 +54,8 @@ pub struct Event {
     pub version: i64,
     /// What happened: `order.placed`.
     pub kind: String,
+    /// Version of the payload's schema, from 1.
+    pub schema: i64,
     /// The event's protobuf message, encoded.
     pub payload: Vec<u8>,
     /// When it happened.
@@ -69,13 +73,14 @@ pub struct Outbox {
 impl Outbox {
     /// Writes one event. Append **after** the aggregate's update in the same transaction: that keeps their order.
     pub async fn append(&self, tx: &mut Tx, event: NewEvent<'_>) -> Result<()> {
-        let sql = "INSERT INTO outbox (event_id, aggregate, version, kind, payload, occurred_at, traceparent)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let sql = "INSERT INTO outbox (event_id, aggregate, version, kind, schema, payload, occurred_at, traceparent)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         tx.q(sql)
             .bind(Uuid::now_v7())
             .bind(event.aggregate)
             .bind(event.version)
             .bind(event.kind)
+            .bind(i64::from(event.schema))
             .bind(event.payload)
             .bind(event.time)
             .bind(event.traceparent)
@@ -117,7 +122,7 @@ impl Outbox {
 
     /// At most `limit` events after position `after`, in order.
     pub async fn read(&self, db: &Db, after: i64, limit: i64) -> Result<Vec<Event>> {
-        let sql = "SELECT pos, event_id, aggregate, version, kind, payload, occurred_at, traceparent
+        let sql = "SELECT pos, event_id, aggregate, version, kind, schema, payload, occurred_at, traceparent
                      FROM outbox WHERE pos > $1 ORDER BY pos LIMIT $2";
         db.snapshot().await?.q(sql).bind(after).bind(limit).all().await
     }

@@ -119,6 +119,7 @@ impl Default for Timing {
 /// A kind of saga: ordered steps, the aggregate they serve, and timing.
 pub struct Definition<D> {
     pub(crate) name: &'static str,
+    pub(crate) version: i32,
     pub(crate) steps: Vec<Planned<D>>,
     pub(crate) recorder: Box<dyn Recorder<D>>,
     pub(crate) timing: Timing,
@@ -159,7 +160,7 @@ impl Boundaries {
 impl<D> Definition<D> {
     /// A saga without steps yet; `name` tells kinds of sagas apart in one database and begins the failpoints' names.
     pub fn new(name: &'static str, recorder: impl Recorder<D> + 'static) -> Self {
-        Self { name, steps: Vec::new(), recorder: Box::new(recorder), timing: Timing::default() }
+        Self { name, version: 1, steps: Vec::new(), recorder: Box::new(recorder), timing: Timing::default() }
     }
 
     /// Adds the next step.
@@ -168,6 +169,13 @@ impl<D> Definition<D> {
         let act = Boundaries::new(self.name, step.name());
         let undo = Boundaries::new(self.name, &format!("{}.undo", step.name()));
         self.steps.push(Planned { step: Box::new(step), act, undo });
+        self
+    }
+
+    /// Counts changes of the steps, from 1; recorded with each saga.
+    #[must_use]
+    pub fn version(mut self, version: i32) -> Self {
+        self.version = version;
         self
     }
 

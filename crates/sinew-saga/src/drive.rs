@@ -5,7 +5,7 @@ use crate::{
     coordinator::Shared,
     definition::{Boundaries, Data, Failure, Instance},
     machine::{Change, Event, Reason, State, decide},
-    store::{self, Lease, Row},
+    store::{self, Entry, Lease, Row},
 };
 use sinew_core::{Context, context, trace::TraceContext};
 use sinew_sql::retry;
@@ -132,7 +132,8 @@ impl<D: Data> Job<'_, D> {
         if let Some(change) = &decision.change {
             shared.definition.recorder.record(&mut tx, &self.saga, decision.state.phase, change).await?;
             let step = shared.step_name(state.step);
-            store::log(&mut tx, lease, now, step, change.name(), &change.detail()).await?;
+            let detail = change.detail();
+            store::log(&mut tx, lease, Entry { at: now, step, event: change.name(), detail: &detail }).await?;
         }
         let open = !decision.state.phase.is_terminal() && !decision.state.parked;
         let last_error = if let Event::Unknown(reason) | Event::Refused(reason) = event { Some(reason.to_string()) } else { None };

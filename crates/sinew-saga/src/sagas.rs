@@ -4,7 +4,7 @@ use crate::{
     coordinator::Shared,
     definition::Data,
     machine::{Change, Circumstances, Event, Phase, Reason, State, decide},
-    store::{self, Lease, LogEntry, NewSaga, Row},
+    store::{self, Entry, Lease, LogEntry, NewSaga, Row},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sinew_core::Context;
@@ -59,6 +59,8 @@ pub struct Saga {
     pub id: Uuid,
     /// Which definition it follows.
     pub kind: String,
+    /// The definition's version when it began.
+    pub version: i64,
     /// Where it stands.
     pub state: State,
     /// The name of the step under way; empty for steps this version does not know.
@@ -119,6 +121,7 @@ impl<D: Data> Sagas<D> {
         let new = NewSaga {
             id,
             kind: shared.definition.name,
+            version: shared.definition.version.into(),
             traceparent: Context::current().trace.map(|trace| trace.to_string()),
             data,
             owner: place.is_some().then_some(&*shared.owner),
@@ -170,49 +173,56 @@ impl<D: Data> Sagas<D> {
         Ok(rows.into_iter().map(|row| self.view(row)).collect())
     }
 
-    /// Tries the refused undo of a parked saga again.
+    /// Tries the refused undo of a parked saga again. `note` goes into its history: who, and why. A repeat changes nothing.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] and [`Error::NotParked`].
-    pub async fn resume(&self, id: Uuid) -> Result<(), Error> {
-        self.unpark(id, Event::Resume).await
+    pub async fn resume(&self, id: Uuid, note: &str) -> Result<Saga, Error> {
+        self.unpark(id, None, note).await
     }
 
-    /// Goes on as if the refused undo of a parked saga had been done: an operator has done it by hand.
+    /// Goes on as if the refused undo of this step had been done: an operator has done it by hand. A repeat changes nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] and [`Error::NotParked`].
-    pub async fn skip(&self, id: Uuid) -> Result<(), Error> {
-        self.unpark(id, Event::Skip).await
+    /// [`Error::NotFound`], and [`Error::NotParked`] when it is not parked at this step.
+    pub async fn skip(&self, id: Uuid, step: &str, note: &str) -> Result<Saga, Error> {
+        self.unpark(id, Some(step), note).await
     }
 
-    async fn unpark(&self, id: Uuid, event: Event) -> Result<(), Error> {
+    async fn unpark(&self, id: Uuid, skip: Option<&str>, note: &str) -> Result<Saga, Error> {
         let shared = &self.shared;
+        let (event, word) = if skip.is_some() { (Event::Skip, "skipped") } else { (Event::Resume, "resumed") };
         retry(|| async {
             let mut tx = shared.db.begin().await?;
             let Some(row) = store::take_parked(&mut tx, id).await? else {
-                let known = store::get(&mut tx, id).await?.is_some();
-                return Err(if known { Error::NotParked(id) } else { Error::NotFound(id) });
+                let row = store::get(&mut tx, id).await?.ok_or(Error::NotFound(id))?;
+                let done = store::history(&mut tx, id).await?;
+                let repeat = done.iter().any(|entry| entry.event == word && skip.is_none_or(|step| step == entry.step));
+                return if repeat { Ok(self.view(row)) } else { Err(Error::NotParked(id)) };
             };
+            let step = shared.step_name(row.state().step);
+            if skip.is_some_and(|skip| skip != step) {
+                return Err(Error::NotParked(id));
+            }
             let lease = Lease { id, epoch: row.epoch };
             let instance = shared.instance(&row)?;
             let now = shared.now();
-            let at = shared.circumstances(&row, now);
-            let decision = decide(&row.state(), &event, &at);
-            let step = shared.step_name(row.state().step);
+            let decision = decide(&row.state(), &event, &shared.circumstances(&row, now));
+            store::log(&mut tx, lease, Entry { at: now, step, event: word, detail: note }).await?;
             if let Some(change) = &decision.change {
-                let recorder = &shared.definition.recorder;
-                recorder.record(&mut tx, &instance, decision.state.phase, change).await?;
+                shared.definition.recorder.record(&mut tx, &instance, decision.state.phase, change).await?;
+                let detail = change.detail();
+                store::log(&mut tx, lease, Entry { at: now, step, event: change.name(), detail: &detail }).await?;
             }
             let due = (!decision.state.phase.is_terminal()).then_some(now);
             store::put(&mut tx, lease, &decision.state, None, due, now).await?;
-            store::log(&mut tx, lease, now, step, if event == Event::Skip { "skipped" } else { "resumed" }, "").await?;
+            let row = store::get(&mut tx, id).await?.ok_or(Error::NotFound(id))?;
             let wake = shared.clone();
             tx.after_commit(move || wake.look.notify_one());
             tx.commit().await?;
-            Ok(())
+            Ok(self.view(row))
         })
         .await
     }
@@ -224,6 +234,7 @@ impl<D: Data> Sagas<D> {
             step: self.shared.step_name(state.step),
             state,
             kind: row.kind,
+            version: row.version,
             owner: row.owner,
             epoch: row.epoch,
             data: row.data,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 pub(crate) struct Row {
     pub(crate) saga_id: Uuid,
     pub(crate) kind: String,
+    pub(crate) version: i64,
     phase: String,
     step: i64,
     uncertain: bool,
@@ -30,7 +31,7 @@ pub(crate) struct Row {
 
 macro_rules! columns {
     () => {
-        "saga_id, kind, phase, step, uncertain, parked, attempt, reason_code, reason_detail, cancel_code, last_error, data, \
+        "saga_id, kind, version, phase, step, uncertain, parked, attempt, reason_code, reason_detail, cancel_code, last_error, data, \
          traceparent, owner, epoch, started_at, step_since, updated_at"
     };
 }
@@ -58,6 +59,8 @@ pub struct LogEntry {
     pub n: i64,
     /// The owner's epoch.
     pub epoch: i64,
+    /// The coordinator that wrote it, unless nobody owned the saga.
+    pub owner: Option<String>,
     /// When.
     pub at: DateTime<Utc>,
     /// The step it was about: `reserve`.
@@ -79,6 +82,7 @@ pub(crate) struct Lease {
 pub(crate) struct NewSaga<'a> {
     pub(crate) id: Uuid,
     pub(crate) kind: &'a str,
+    pub(crate) version: i64,
     pub(crate) data: serde_json::Value,
     pub(crate) traceparent: Option<String>,
     pub(crate) owner: Option<&'a str>,
@@ -92,6 +96,7 @@ impl NewSaga<'_> {
         Row {
             saga_id: self.id,
             kind: self.kind.to_owned(),
+            version: self.version,
             phase: Phase::Started.name().to_owned(),
             step: 0,
             uncertain: false,
@@ -113,9 +118,9 @@ impl NewSaga<'_> {
 }
 
 pub(crate) async fn insert(tx: &mut Tx, new: NewSaga<'_>) -> Result<()> {
-    let sql = "INSERT INTO sagas (saga_id, kind, phase, step, uncertain, parked, attempt, data, traceparent, owner, epoch, due_at,
-                                  started_at, step_since, updated_at)
-               VALUES ($1, $2, 'started', 0, false, false, 0, $3, $4, $5, 1, $6, $7, $7, $7)";
+    let sql = "INSERT INTO sagas (saga_id, kind, version, phase, step, uncertain, parked, attempt, data, traceparent, owner, epoch,
+                                  due_at, started_at, step_since, updated_at)
+               VALUES ($1, $2, $8, 'started', 0, false, false, 0, $3, $4, $5, 1, $6, $7, $7, $7)";
     tx.q(sql)
         .bind(new.id)
         .bind(new.kind)
@@ -124,9 +129,10 @@ pub(crate) async fn insert(tx: &mut Tx, new: NewSaga<'_>) -> Result<()> {
         .bind(new.owner)
         .bind(new.due)
         .bind(new.now)
+        .bind(new.version)
         .run()
         .await?;
-    log(tx, Lease { id: new.id, epoch: 1 }, new.now, "", "started", "").await
+    log(tx, Lease { id: new.id, epoch: 1 }, Entry { at: new.now, step: "", event: "started", detail: "" }).await
 }
 
 /// Locks the row for its owner; `None` when somebody else owns it now.
@@ -174,10 +180,28 @@ pub(crate) async fn put(
         .map(drop)
 }
 
-pub(crate) async fn log(tx: &mut Tx, lease: Lease, now: DateTime<Utc>, step: &str, event: &str, detail: &str) -> Result<()> {
-    let sql = "INSERT INTO saga_log (saga_id, n, epoch, at, step, event, detail)
-               SELECT $1, coalesce(max(n), 0) + 1, $2, $3, $4, $5, $6 FROM saga_log WHERE saga_id = $1";
-    tx.q(sql).bind(lease.id).bind(lease.epoch).bind(now).bind(step).bind(event).bind(detail).run().await.map(drop)
+/// A line of history about to be written.
+pub(crate) struct Entry<'a> {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) step: &'a str,
+    pub(crate) event: &'a str,
+    pub(crate) detail: &'a str,
+}
+
+pub(crate) async fn log(tx: &mut Tx, lease: Lease, entry: Entry<'_>) -> Result<()> {
+    let sql = "INSERT INTO saga_log (saga_id, n, epoch, owner, at, step, event, detail)
+               SELECT $1, (SELECT coalesce(max(n), 0) + 1 FROM saga_log WHERE saga_id = $1), $2, owner, $3, $4, $5, $6
+                 FROM sagas WHERE saga_id = $1";
+    tx.q(sql)
+        .bind(lease.id)
+        .bind(lease.epoch)
+        .bind(entry.at)
+        .bind(entry.step)
+        .bind(entry.event)
+        .bind(entry.detail)
+        .run()
+        .await
+        .map(drop)
 }
 
 /// Takes at most `limit` sagas that nobody holds, each under a new epoch. Whoever held them may have called a
@@ -270,7 +294,7 @@ pub(crate) async fn get(tx: &mut Tx, id: Uuid) -> Result<Option<Row>> {
 }
 
 pub(crate) async fn history(tx: &mut Tx, id: Uuid) -> Result<Vec<LogEntry>> {
-    let sql = "SELECT n, epoch, at, step, event, detail FROM saga_log WHERE saga_id = $1 ORDER BY n";
+    let sql = "SELECT n, epoch, owner, at, step, event, detail FROM saga_log WHERE saga_id = $1 ORDER BY n";
     tx.q(sql).bind(id).all().await
 }
 

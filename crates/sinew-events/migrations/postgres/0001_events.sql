@@ -7,6 +7,7 @@ CREATE TABLE outbox (
   aggregate   uuid        NOT NULL,
   version     bigint      NOT NULL,
   kind        text        NOT NULL,
+  schema      bigint      NOT NULL,
   payload     bytea       NOT NULL,
   occurred_at timestamptz NOT NULL,
   traceparent text

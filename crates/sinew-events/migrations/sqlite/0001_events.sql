@@ -7,6 +7,7 @@ CREATE TABLE outbox (
   aggregate   BLOB    NOT NULL,
   version     INTEGER NOT NULL,
   kind        TEXT    NOT NULL,
+  schema      INTEGER NOT NULL,
   payload     BLOB    NOT NULL,
   occurred_at TEXT    NOT NULL,
   traceparent TEXT

@@ -3,6 +3,7 @@
 CREATE TABLE sagas (
   saga_id       uuid        PRIMARY KEY,
   kind          text        NOT NULL,
+  version       bigint      NOT NULL,
   phase         text        NOT NULL CHECK (phase IN ('started', 'processing', 'compensating', 'completed', 'failed')),
   step          bigint      NOT NULL CHECK (step >= 0),
   uncertain     boolean     NOT NULL,
@@ -29,6 +30,7 @@ CREATE TABLE saga_log (
   saga_id uuid        NOT NULL REFERENCES sagas,
   n       bigint      NOT NULL,
   epoch   bigint      NOT NULL,
+  owner   text,
   at      timestamptz NOT NULL,
   step    text        NOT NULL,
   event   text        NOT NULL,

@@ -3,6 +3,7 @@
 CREATE TABLE sagas (
   saga_id       BLOB    PRIMARY KEY NOT NULL,
   kind          TEXT    NOT NULL,
+  version       INTEGER NOT NULL,
   phase         TEXT    NOT NULL CHECK (phase IN ('started', 'processing', 'compensating', 'completed', 'failed')),
   step          INTEGER NOT NULL CHECK (step >= 0),
   uncertain     INTEGER NOT NULL,
@@ -29,6 +30,7 @@ CREATE TABLE saga_log (
   saga_id BLOB    NOT NULL REFERENCES sagas,
   n       INTEGER NOT NULL,
   epoch   INTEGER NOT NULL,
+  owner   TEXT,
   at      TEXT    NOT NULL,
   step    TEXT    NOT NULL,
   event   TEXT    NOT NULL,

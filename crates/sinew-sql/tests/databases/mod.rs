@@ -4,7 +4,7 @@
 
 use std::{
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -49,10 +49,10 @@ rm -rf "$1"
 "#;
 
 async fn start() -> PathBuf {
-    static STDIN: Mutex<Option<std::process::ChildStdin>> = Mutex::new(None);
+    static SHELL: Mutex<Option<Child>> = Mutex::new(None);
     let folder = TempDir::new().expect("temporary folder").keep();
-    let mut shell = Command::new("sh").args(["-c", RUN, "sh"]).arg(&folder).stdin(Stdio::piped()).spawn().expect("a shell");
-    *STDIN.lock().unwrap_or_else(PoisonError::into_inner) = shell.stdin.take();
+    let shell = Command::new("sh").args(["-c", RUN, "sh"]).arg(&folder).stdin(Stdio::piped()).spawn().expect("a shell");
+    *SHELL.lock().unwrap_or_else(PoisonError::into_inner) = Some(shell);
     connect(&format!("postgres://postgres@localhost/postgres?host={}", folder.display())).await.close().await;
     folder
 }

@@ -1,0 +1,256 @@
+//! Sagas are proved, not sampled: every step with every outcome, every boundary with a death, on both databases.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests count as tests")]
+
+#[path = "../../sinew-sql/tests/databases/mod.rs"]
+mod databases;
+mod world;
+
+use databases::{Database, on_both};
+use sinew_core::stats::Registry;
+use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase};
+use std::time::Duration;
+use world::{Answer, Gate, STEPS, Shop, fast};
+
+on_both! {
+    steps_run_in_order_and_tell_the_aggregate
+    every_step_refused_is_compensated_in_reverse
+    every_unknown_outcome_is_tried_again
+    an_outcome_unknown_for_too_long_is_undone
+    undos_are_retried_until_they_succeed
+    a_death_at_every_boundary_is_survived
+    a_frozen_coordinator_cannot_write
+    two_coordinators_share_the_work
+    a_cancel_ends_a_saga_that_waits
+    a_cancel_is_too_late_after_the_end
+    a_refused_undo_is_parked_resumed_and_skipped
+    an_ending_replica_hands_over_at_once
+    a_panicking_step_is_tried_again
+}
+
+/// `+one`, `+two`.
+fn calls(sign: char, steps: impl IntoIterator<Item = usize>) -> Vec<String> {
+    steps.into_iter().map(|step| format!("{sign}{}", STEPS[step])).collect()
+}
+
+async fn steps_run_in_order_and_tell_the_aggregate(database: Database) {
+    let shop = Shop::open(database).await;
+    // So rare a scan finds nothing: the new saga wakes the coordinator.
+    let replica = shop.replica(Config { scan: Duration::from_secs(3_600), ..Config::default() }).await;
+    let id = shop.start(&replica).await;
+    assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Completed);
+    assert_eq!(shop.world.effects(id), calls('+', 0..3));
+    assert_eq!(shop.told(id).await, ["done 0", "done 1", "completed"]);
+    let (saga, log) = replica.sagas.get(id).await.unwrap();
+    assert_eq!((saga.epoch, saga.owner), (1, None));
+    assert_eq!(log.iter().map(|entry| &*entry.event).collect::<Vec<_>>(), ["started", "done", "done", "completed"]);
+}
+
+async fn every_step_refused_is_compensated_in_reverse(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    for (step, name) in STEPS.into_iter().enumerate() {
+        shop.world.script(&format!("+{name}"), &[Answer::Refuse]);
+        let id = shop.start(&replica).await;
+        let saga = shop.end(&replica, id).await;
+        assert_eq!((saga.state.phase, saga.state.reason.unwrap().code.as_str()), (Phase::Failed, "REFUSED"));
+        let expected = [calls('+', 0..step), calls('-', (0..step).rev())].concat();
+        assert_eq!(shop.world.effects(id), expected, "step {step}");
+        assert_eq!(shop.told(id).await.last().unwrap(), "failed REFUSED");
+    }
+}
+
+async fn every_unknown_outcome_is_tried_again(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    for step in STEPS {
+        for answer in [Answer::Lost, Answer::ReplyLost] {
+            shop.world.script(&format!("+{step}"), &[answer; 3]);
+            let id = shop.start(&replica).await;
+            assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Completed, "{step} {answer:?}");
+            assert_eq!(shop.world.effects(id), calls('+', 0..3));
+            assert_eq!(shop.told(id).await, ["done 0", "done 1", "completed"]);
+        }
+    }
+}
+
+async fn an_outcome_unknown_for_too_long_is_undone(database: Database) {
+    let shop = Shop::open(database).await.timing(|timing| timing.patience = Duration::ZERO);
+    let replica = shop.replica(fast()).await;
+    for (step, name) in STEPS.into_iter().enumerate() {
+        for answer in [Answer::Lost, Answer::ReplyLost] {
+            shop.world.script(&format!("+{name}"), &[answer]);
+            let id = shop.start(&replica).await;
+            assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Failed);
+            let done = if answer == Answer::Lost { step } else { step + 1 };
+            // The uncertain step is undone whether it had its effect or not.
+            let expected = [calls('+', 0..done), calls('-', (0..=step).rev())].concat();
+            assert_eq!(shop.world.effects(id), expected, "step {step} {answer:?}");
+        }
+    }
+}
+
+async fn undos_are_retried_until_they_succeed(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    shop.world.script("+three", &[Answer::Refuse]);
+    shop.world.script("-two", &[Answer::Lost; 12]);
+    shop.world.script("-one", &[Answer::ReplyLost; 12]);
+    let id = shop.start(&replica).await;
+    assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Failed);
+    assert_eq!(shop.world.effects(id), ["+one", "+two", "-two", "-one"]);
+    assert_eq!(shop.told(id).await, ["done 0", "done 1", "compensating", "undone 1", "failed REFUSED"]);
+}
+
+async fn a_death_at_every_boundary_is_survived(database: Database) {
+    let shop = Shop::open(database).await;
+    for point in shop.definition().failpoints() {
+        let undo = point.contains(".undo.");
+        // To come to every undo, a cancel arrives when the last step's outcome is unknown: the owner dies right before.
+        let (gate, probe) = Gate::new(if undo { "three.before_call" } else { &point }, None);
+        let first = shop.replica(Config { probe: Some(probe), ..fast() }).await;
+        let id = shop.start(&first).await;
+        gate.reached().await;
+        if undo {
+            let mut tx = shop.db.begin().await.unwrap();
+            assert_eq!(first.sagas.cancel(&mut tx, id, "CANCELLED").await.unwrap(), CancelOutcome::Accepted);
+            tx.commit().await.unwrap();
+        }
+        first.die().await;
+        if undo {
+            let (gate, probe) = Gate::new(&point, None);
+            let second = shop.replica(Config { probe: Some(probe), ..fast() }).await;
+            gate.reached().await;
+            second.die().await;
+        }
+        let survivor = shop.replica(fast()).await;
+        let saga = shop.end(&survivor, id).await;
+        let (effects, told) = (shop.world.effects(id), shop.told(id).await);
+        if undo {
+            assert_eq!(saga.state.reason.unwrap().code, "CANCELLED", "{point}");
+            assert_eq!(effects, ["+one", "+two", "-three", "-two", "-one"], "{point}");
+            assert_eq!(told, ["done 0", "done 1", "compensating", "undone 2", "undone 1", "failed CANCELLED"], "{point}");
+        } else {
+            assert_eq!(saga.state.phase, Phase::Completed, "{point}");
+            assert_eq!(effects, calls('+', 0..3), "{point}");
+            assert_eq!(told, ["done 0", "done 1", "completed"], "{point}");
+        }
+        survivor.stop().await;
+    }
+}
+
+async fn a_frozen_coordinator_cannot_write(database: Database) {
+    let shop = Shop::open(database).await;
+    let (gate, probe) = Gate::new("two.after_call", Some("saga.renew"));
+    let frozen = shop.replica(Config { probe: Some(probe), ..fast() }).await;
+    let id = shop.start(&frozen).await;
+    gate.reached().await;
+    let healthy = shop.replica(fast()).await;
+    let saga = shop.end(&healthy, id).await;
+    assert_eq!((saga.state.phase, saga.epoch), (Phase::Completed, 2));
+    let told = shop.told(id).await;
+    gate.open();
+    let fenced = Registry::global().counter("saga_fenced_writes_total", vec![("saga", saga.kind.clone())]);
+    let refused = async {
+        while fenced.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the frozen one's write is refused");
+    assert_eq!(shop.told(id).await, told);
+    assert_eq!(shop.world.effects(id), calls('+', 0..3));
+    assert_eq!(healthy.sagas.get(id).await.unwrap().0, saga);
+}
+
+async fn two_coordinators_share_the_work(database: Database) {
+    let shop = Shop::open(database).await;
+    // Fewer places than sagas: most are born without an owner and go to whoever has room.
+    let (one, two) = (shop.replica(Config { places: 8, ..fast() }).await, shop.replica(Config { places: 8, ..fast() }).await);
+    let mut ids = Vec::new();
+    for i in 0..200 {
+        ids.push(shop.start(if i % 2 == 0 { &one } else { &two }).await);
+    }
+    for &id in &ids {
+        assert_eq!(shop.end(&one, id).await.state.phase, Phase::Completed);
+        assert_eq!(shop.world.effects(id), calls('+', 0..3));
+        assert_eq!(shop.told(id).await, ["done 0", "done 1", "completed"]);
+    }
+    let listed = one.sagas.list(Filter { phase: Some(Phase::Completed), parked: false }, None, 500).await.unwrap();
+    assert_eq!(listed.len(), 200);
+}
+
+async fn a_cancel_ends_a_saga_that_waits(database: Database) {
+    let shop = Shop::open(database).await.timing(|timing| {
+        timing.backoff = Duration::from_secs(600);
+        timing.backoff_max = Duration::from_secs(600);
+    });
+    let replica = shop.replica(fast()).await;
+    shop.world.script("+two", &[Answer::ReplyLost]);
+    let id = shop.start(&replica).await;
+    shop.until(&replica, id, |saga| saga.state.attempt == 1).await;
+    let cancel = async || {
+        let mut tx = shop.db.begin().await.unwrap();
+        let outcome = replica.sagas.cancel(&mut tx, id, "CANCELLED").await.unwrap();
+        tx.commit().await.unwrap();
+        outcome
+    };
+    assert_eq!(cancel().await, CancelOutcome::Accepted);
+    assert_eq!(shop.end(&replica, id).await.state.reason.unwrap().code, "CANCELLED");
+    assert_eq!(shop.world.effects(id), ["+one", "+two", "-two", "-one"]);
+    assert_eq!(cancel().await, CancelOutcome::TooLate(Phase::Failed));
+}
+
+async fn a_cancel_is_too_late_after_the_end(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    let id = shop.start(&replica).await;
+    shop.end(&replica, id).await;
+    let mut tx = shop.db.begin().await.unwrap();
+    let outcome = replica.sagas.cancel(&mut tx, id, "CANCELLED").await.unwrap();
+    assert_eq!(outcome, CancelOutcome::TooLate(Phase::Completed));
+    let unknown = uuid::Uuid::now_v7();
+    assert!(matches!(replica.sagas.cancel(&mut tx, unknown, "CANCELLED").await, Err(Error::NotFound(id)) if id == unknown));
+}
+
+async fn a_refused_undo_is_parked_resumed_and_skipped(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    shop.world.script("+three", &[Answer::Refuse]);
+    shop.world.script("-two", &[Answer::Refuse, Answer::Refuse]);
+    let id = shop.start(&replica).await;
+    let parked = shop.until(&replica, id, |saga| saga.state.parked).await;
+    assert_eq!((parked.step, parked.state.phase), ("two", Phase::Compensating));
+    assert_eq!(replica.sagas.list(Filter { phase: None, parked: true }, None, 10).await.unwrap(), [parked]);
+    replica.sagas.resume(id, "tested").await.unwrap();
+    let again = shop.until(&replica, id, |saga| saga.state.parked).await;
+    assert!(again.epoch > 1);
+    assert!(matches!(replica.sagas.skip(id, "one", "").await, Err(Error::NotParked(_))));
+    replica.sagas.skip(id, "two", "by hand").await.unwrap();
+    replica.sagas.skip(id, "two", "by hand").await.expect("a repeat changes nothing");
+    assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Failed);
+    assert_eq!(shop.world.effects(id), ["+one", "+two", "-one"]);
+    let told = ["done 0", "done 1", "compensating", "parked 1", "parked 1", "undone 1", "failed REFUSED"];
+    assert_eq!(shop.told(id).await, told);
+    assert!(matches!(replica.sagas.skip(id, "one", "").await, Err(Error::NotParked(_))));
+}
+
+async fn an_ending_replica_hands_over_at_once(database: Database) {
+    let shop = Shop::open(database).await.timing(|timing| timing.backoff = Duration::from_secs(600));
+    let long = Config { lease: Duration::from_secs(3_600), ..fast() };
+    let first = shop.replica(long).await;
+    shop.world.script("+two", &[Answer::Lost]);
+    let id = shop.start(&first).await;
+    shop.until(&first, id, |saga| saga.state.attempt == 1).await;
+    first.stop().await;
+    let second = shop.replica(fast()).await;
+    assert_eq!(shop.end(&second, id).await.state.phase, Phase::Completed);
+    assert_eq!(shop.world.effects(id), calls('+', 0..3));
+}
+
+async fn a_panicking_step_is_tried_again(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    shop.world.script("+two", &[Answer::Panic]);
+    let id = shop.start(&replica).await;
+    assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Completed);
+}
