@@ -83,7 +83,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Stock, Error> {
         let mut next = || numbers.next()?.ok();
         Some(Stock { product: ProductId(Uuid::from_bytes(*product)), on_hand: next()?, reserved: next()?, version: next()? })
     };
-    decoded().ok_or_else(|| Error::Store("an answer kept for repeats cannot be read".into()))
+    decoded().ok_or_else(|| Error::Internal("an answer kept for repeats cannot be read".into()))
 }
 
 /// Takes the id: true when nobody had it. Whoever else wants it waits until this transaction ends.

@@ -4,14 +4,17 @@
 //! order of product ids, then the events. So concurrent requests for one id run one after the other, and requests for
 //! the same products never deadlock.
 
-use super::{events, rows};
+use super::{events::Events, rows};
 use crate::domain::{
     Adjustment, Decision, Error, Lines, Page, ProductId, Reservation, ReservationId, ReservationState, Stock,
     Warehouse, release, reserve,
 };
 use chrono::{DateTime, Utc};
 use sinew_core::{Clock, failpoint};
-use sinew_events::idempotency::{self, Claim, Fingerprint, Key};
+use sinew_events::{
+    Outbox,
+    idempotency::{self, Claim, Fingerprint, Key},
+};
 use sinew_sql::{Db, retry};
 use std::sync::Arc;
 
@@ -19,20 +22,22 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct SqlWarehouse {
     db: Db,
+    events: Events,
     clock: Arc<dyn Clock>,
 }
 
 impl SqlWarehouse {
-    /// On a migrated database.
-    pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        Self { db, clock }
+    /// On a migrated database; `outbox` wakes whoever delivers its events.
+    pub fn new(db: Db, outbox: Outbox, clock: Arc<dyn Clock>) -> Self {
+        Self { db, events: Events { outbox }, clock }
     }
 
     async fn try_adjust(&self, adjustment: &Adjustment) -> Result<Stock, Error> {
         let key = Key { caller: &adjustment.caller.0, key: &adjustment.key };
         let request = [adjustment.product.0.as_bytes().as_slice(), &adjustment.delta.to_be_bytes()].concat();
+        let now = self.now();
         let mut tx = self.db.begin().await?;
-        match idempotency::claim(&mut tx, key, &Fingerprint::of("AdjustStock", &request), self.now()).await? {
+        match idempotency::claim(&mut tx, key, &Fingerprint::of("AdjustStock", &request), now).await? {
             Claim::Repeat(answer) => return rows::decode(&answer),
             Claim::First => {}
         }
@@ -40,7 +45,7 @@ impl SqlWarehouse {
         let before = rows::lock_stock(&mut tx, adjustment.product).await?.ok_or(Error::NotFound)?;
         let after = before.adjusted(adjustment.delta)?;
         rows::put_stock(&mut tx, &after).await?;
-        events::changed(&mut tx, &after, adjustment.delta).await?;
+        self.events.changed(&mut tx, &after, adjustment.delta, now).await?;
         idempotency::answer(&mut tx, key, &rows::encode(&after)).await?;
         tx.commit().await?;
         Ok(after)
@@ -63,7 +68,7 @@ impl SqlWarehouse {
         rows::put_lines(&mut tx, id, lines, &state).await?;
         for level in &levels {
             rows::put_stock(&mut tx, level).await?;
-            events::reserved(&mut tx, level, id, lines.of(level.product)).await?;
+            self.events.reserved(&mut tx, level, id, lines.of(level.product), now).await?;
         }
         failpoint!("inventory.reserve.before_commit");
         tx.commit().await?;
@@ -93,7 +98,7 @@ impl SqlWarehouse {
         }
         for level in &levels {
             rows::put_stock(&mut tx, level).await?;
-            events::released(&mut tx, level, id, lines.of(level.product)).await?;
+            self.events.released(&mut tx, level, id, lines.of(level.product), now).await?;
         }
         failpoint!("inventory.release.before_commit");
         tx.commit().await?;
@@ -134,7 +139,7 @@ impl Warehouse for SqlWarehouse {
 
 impl From<sinew_sql::Error> for Error {
     fn from(error: sinew_sql::Error) -> Self {
-        Self::Store(error.into())
+        if error.is_unavailable() { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) }
     }
 }
 
@@ -149,6 +154,6 @@ impl From<idempotency::Error> for Error {
 
 impl sinew_sql::Retry for Error {
     fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(cause) if cause.downcast_ref::<sinew_sql::Error>().is_some_and(sinew_sql::Error::is_transient))
+        matches!(self, Self::Unavailable(cause) if cause.downcast_ref::<sinew_sql::Error>().is_some_and(sinew_sql::Error::is_transient))
     }
 }

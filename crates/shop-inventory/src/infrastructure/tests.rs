@@ -11,7 +11,7 @@ use uuid::Uuid;
 async fn warehouse(db: &Db) -> SqlWarehouse {
     db.migrate(&sinew_events::migrations()).await.unwrap();
     db.migrate(&migrations()).await.unwrap();
-    SqlWarehouse::new(db.clone(), Arc::new(SystemClock))
+    SqlWarehouse::new(db.clone(), sinew_events::Outbox::default(), Arc::new(SystemClock))
 }
 
 fn order() -> ReservationId {
@@ -33,7 +33,7 @@ fn adjustment(product: ProductId, delta: i64, key: &str) -> Adjustment {
     Adjustment { product, delta, key: key.into(), caller: Caller("admin".into()) }
 }
 
-/// Runs each test on both databases, with a schema of its own.
+/// Runs each test on both databases, each on an empty one.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
@@ -44,12 +44,18 @@ macro_rules! on_both {
                 super::$name(super::warehouse(&sinew_sql::Db::open(&url, 8).await.unwrap()).await).await;
             })+
         }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let url = crate::test_postgres().await;
-                super::$name(super::warehouse(&sinew_sql::Db::open(&url, 8).await.unwrap()).await).await;
-            })+
+
+        /// One test, because one server is enough.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres_passes_the_same_suite() {
+            let server = testkit::Postgres::start(testkit::Durability::Fast).await.unwrap();
+            $(
+                eprintln!("{}", stringify!($name));
+                let url = server.database(&format!("t{}", Uuid::now_v7().simple())).unwrap();
+                let db = Db::open(&url, 8).await.unwrap();
+                $name(warehouse(&db).await).await;
+                db.close().await;
+            )+
         }
     };
 }

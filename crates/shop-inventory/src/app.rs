@@ -1,0 +1,56 @@
+//! Puts the service together: the same for production and for tests.
+
+use crate::{
+    Config,
+    api::Api,
+    infrastructure::{SqlWarehouse, migrations},
+};
+use contracts::inventory::v1::inventory_service_server::InventoryServiceServer;
+use sinew_core::{Clock, SystemClock};
+use sinew_events::Outbox;
+use sinew_sql::{DEFAULT_CONNECTIONS, Db, Error};
+use std::sync::Arc;
+
+/// The service, ready to be served: its store is open and migrated.
+#[derive(Debug, Clone)]
+pub struct App {
+    db: Db,
+    outbox: Outbox,
+    warehouse: SqlWarehouse,
+}
+
+impl App {
+    /// Opens the store and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// An unreachable store or a failed migration; both name the thing and the way out.
+    pub async fn build(config: Config) -> Result<Self, Error> {
+        let db = Db::open(&config.database_url, DEFAULT_CONNECTIONS).await?;
+        db.migrate(&sinew_events::migrations()).await?;
+        db.migrate(&migrations()).await?;
+        let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
+        let warehouse = SqlWarehouse::new(db.clone(), outbox.clone(), clock);
+        Ok(Self { db, outbox, warehouse })
+    }
+
+    /// What answers the rpcs.
+    pub fn api(&self) -> Api<SqlWarehouse> {
+        Api::new(self.warehouse.clone())
+    }
+
+    /// The gRPC service, to be added to a server.
+    pub fn service(&self) -> InventoryServiceServer<Api<SqlWarehouse>> {
+        InventoryServiceServer::new(self.api())
+    }
+
+    /// The service's events, to be delivered.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The service's own database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+}
