@@ -1,12 +1,11 @@
 //! The rpcs: check what came, ask the warehouse, answer.
 
 use super::{violations::Violations, wire};
-use crate::domain::{
-    Adjustment, Caller, Line, Lines, LinesError, MAX_QUANTITY, Page, ProductId, ReservationId, Warehouse,
-};
+use crate::domain::{Adjustment, Caller, Line, Lines, LinesError, MAX_QUANTITY, Page, ProductId, ReservationId, Warehouse};
 use contracts::inventory::v1::{
     AdjustStockRequest, AdjustStockResponse, GetStockRequest, GetStockResponse, ListReservationsRequest, ListReservationsResponse,
-    ReleaseRequest, ReleaseResponse, ReservationLine, ReservationState, ReserveRequest, ReserveResponse, inventory_service_server::InventoryService,
+    ReleaseRequest, ReleaseResponse, ReservationLine, ReservationState, ReserveRequest, ReserveResponse,
+    inventory_service_server::InventoryService,
 };
 use tonic::{Request, Response, Status};
 
@@ -98,7 +97,8 @@ fn lines(bad: &mut Violations, lines: &[ReservationLine]) -> Lines {
         bad.add("lines", LinesError::TooMany);
         return Lines::default();
     }
-    let mut id = |(index, line): (usize, &ReservationLine)| ProductId(bad.id(format!("lines[{index}].product_id"), &line.product_id));
+    let mut id =
+        |(index, line): (usize, &ReservationLine)| ProductId(bad.id(format!("lines[{index}].product_id"), &line.product_id));
     let ids: Vec<_> = lines.iter().enumerate().map(&mut id).collect();
     let all_ids = ids.iter().all(|id| !id.0.is_nil());
     let lines = lines.iter().zip(ids).map(|(line, product)| Line { product, quantity: line.quantity });

@@ -21,12 +21,16 @@ impl From<Error> for Status {
                 Self::with_error_details(Code::FailedPrecondition, message, reason("INSUFFICIENT_STOCK"))
             }
             Error::Released => Self::with_error_details(Code::FailedPrecondition, message, reason("RESERVATION_RELEASED")),
-            Error::Adjust(AdjustError::Overflow) => {
-                Self::with_error_details(Code::InvalidArgument, &message, ErrorDetails::with_bad_request_violation("delta", &message))
-            }
-            Error::OtherLines => {
-                Self::with_error_details(Code::InvalidArgument, &message, ErrorDetails::with_bad_request_violation("lines", &message))
-            }
+            Error::Adjust(AdjustError::Overflow) => Self::with_error_details(
+                Code::InvalidArgument,
+                &message,
+                ErrorDetails::with_bad_request_violation("delta", &message),
+            ),
+            Error::OtherLines => Self::with_error_details(
+                Code::InvalidArgument,
+                &message,
+                ErrorDetails::with_bad_request_violation("lines", &message),
+            ),
             Error::KeyReused => Self::with_error_details(
                 Code::InvalidArgument,
                 &message,

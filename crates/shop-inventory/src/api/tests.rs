@@ -27,11 +27,8 @@ impl Service {
     }
     async fn reserve(&self, id: &str, lines: &[(&str, i64)]) -> Result<Reservation, Status> {
         let line = |(id, quantity): &(&str, i64)| ReservationLine { product_id: (*id).into(), quantity: *quantity };
-        let request = ReserveRequest {
-            idempotency_key: "k".into(),
-            reservation_id: id.into(),
-            lines: lines.iter().map(line).collect(),
-        };
+        let request =
+            ReserveRequest { idempotency_key: "k".into(), reservation_id: id.into(), lines: lines.iter().map(line).collect() };
         Ok(self.api.reserve(Request::new(request)).await?.into_inner().reservation.unwrap())
     }
 }
@@ -56,7 +53,10 @@ async fn every_bad_field_is_named() {
     let request = ReserveRequest {
         idempotency_key: "x".repeat(65),
         reservation_id: "order".into(),
-        lines: vec![ReservationLine { product_id: "1".into(), quantity: 1 }, ReservationLine { product_id: "2".into(), quantity: 1 }],
+        lines: vec![
+            ReservationLine { product_id: "1".into(), quantity: 1 },
+            ReservationLine { product_id: "2".into(), quantity: 1 },
+        ],
     };
     let status = service.api.reserve(Request::new(request)).await.unwrap_err();
     assert_eq!(fields(&status), ["idempotency_key", "reservation_id", "lines[0].product_id", "lines[1].product_id"]);
@@ -84,7 +84,10 @@ async fn a_shortage_names_the_product_and_what_there_is() {
     let status = service.reserve(&id(), &[(&product, 4)]).await.unwrap_err();
     assert_eq!(reason(&status), "INSUFFICIENT_STOCK");
     let violations = status.get_details_precondition_failure().unwrap().violations;
-    assert_eq!((violations[0].subject.as_str(), violations[0].description.as_str()), (product.as_str(), "4 requested, 3 available"));
+    assert_eq!(
+        (violations[0].subject.as_str(), violations[0].description.as_str()),
+        (product.as_str(), "4 requested, 3 available")
+    );
     assert_eq!(reason(&service.adjust(&product, -4).await.unwrap_err()), "INSUFFICIENT_STOCK");
 }
 

@@ -6,7 +6,9 @@ mod stock;
 mod warehouse;
 
 pub use error::Error;
-pub use reservation::{Decision, Line, Lines, LinesError, Reservation, ReservationId, ReservationState, Shortage, StateName, release, reserve};
+pub use reservation::{
+    Decision, Line, Lines, LinesError, Reservation, ReservationId, ReservationState, Shortage, StateName, release, reserve,
+};
 pub use stock::{AdjustError, MAX_ON_HAND, MAX_QUANTITY, ProductId, Stock};
 pub use warehouse::{Adjustment, Caller, Page, Warehouse};
 

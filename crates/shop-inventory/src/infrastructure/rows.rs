@@ -1,6 +1,8 @@
 //! Rows as the database has them, and how they are read and written inside a transaction.
 
-use crate::domain::{Error, Line, Lines, Page, ProductId, Reservation, ReservationId, ReservationState, Shortage, StateName, Stock};
+use crate::domain::{
+    Error, Line, Lines, Page, ProductId, Reservation, ReservationId, ReservationState, Shortage, StateName, Stock,
+};
 use chrono::{DateTime, Utc};
 use sinew_sql::Tx;
 use uuid::Uuid;
@@ -88,7 +90,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Stock, Error> {
 
 /// Takes the id: true when nobody had it. Whoever else wants it waits until this transaction ends.
 pub(super) async fn claim(tx: &mut Tx, id: ReservationId, state: &ReservationState, now: DateTime<Utc>) -> Result<bool> {
-    let sql = "INSERT INTO reservations (reservation_id, state, created_at, updated_at) VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING";
+    let sql =
+        "INSERT INTO reservations (reservation_id, state, created_at, updated_at) VALUES ($1, $2, $3, $3) ON CONFLICT DO NOTHING";
     Ok(tx.q(sql).bind(id.0).bind(state_name(state.name())).bind(now).run().await? == 1)
 }
 
@@ -151,11 +154,8 @@ fn grouped(rows: Vec<ReservationRow>) -> Vec<Reservation> {
     let mut found: Vec<(ReservationRow, Vec<Line>, Vec<Shortage>)> = Vec::new();
     for row in rows {
         let line = row.product_id.zip(row.quantity).map(|(product, quantity)| Line { product: ProductId(product), quantity });
-        let short = line.zip(row.short_of).map(|(line, available)| Shortage {
-            product: line.product,
-            requested: line.quantity,
-            available,
-        });
+        let short =
+            line.zip(row.short_of).map(|(line, available)| Shortage { product: line.product, requested: line.quantity, available });
         match found.last_mut().filter(|(last, ..)| last.reservation_id == row.reservation_id) {
             Some((_, lines, shortages)) => {
                 lines.extend(line);

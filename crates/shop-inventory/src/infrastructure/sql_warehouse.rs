@@ -6,8 +6,8 @@
 
 use super::{events::Events, rows};
 use crate::domain::{
-    Adjustment, Decision, Error, Lines, Page, ProductId, Reservation, ReservationId, ReservationState, Stock,
-    Warehouse, release, reserve,
+    Adjustment, Decision, Error, Lines, Page, ProductId, Reservation, ReservationId, ReservationState, Stock, Warehouse, release,
+    reserve,
 };
 use chrono::{DateTime, Utc};
 use sinew_core::{Clock, failpoint};

@@ -79,8 +79,7 @@ on_both!(
 
 async fn all_lines_or_none(warehouse: SqlWarehouse) {
     let (plenty, scarce, unknown) = (stocked(&warehouse, 10).await, stocked(&warehouse, 1).await, ProductId(Uuid::now_v7()));
-    let Err(Error::Insufficient(mut short)) =
-        warehouse.reserve(order(), &lines(&[(plenty, 5), (scarce, 2), (unknown, 1)])).await
+    let Err(Error::Insufficient(mut short)) = warehouse.reserve(order(), &lines(&[(plenty, 5), (scarce, 2), (unknown, 1)])).await
     else {
         panic!("more than the stock was reserved")
     };

@@ -29,7 +29,7 @@ impl<B: Books, P: Provider> Cashier<B, P> {
     /// Takes the money once, however often it is asked to.
     ///
     /// [`Error::Declined`] and [`Error::Refunded`] are final; [`Error::OutcomeUnknown`], [`Error::Provider`] and
-    /// [`Error::Store`] ask for a repeat.
+    /// [`Error::Unavailable`] ask for a repeat.
     ///
     /// # Cancel safety
     ///

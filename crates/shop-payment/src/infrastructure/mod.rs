@@ -8,3 +8,6 @@ mod sql_books;
 pub use embedded_provider::{EmbeddedProvider, LedgerEntry, LedgerState, read_ledger};
 pub use schema::{migrations, provider_migrations};
 pub use sql_books::SqlBooks;
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::domain::{
 };
 use chrono::{DateTime, SubsecRound, Utc};
 use sinew_core::{Clock, failpoint};
+use sinew_events::Outbox;
 use sinew_sql::{Db, Tx, retry};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 #[derive(Debug, Clone)]
 pub struct SqlBooks {
     db: Db,
+    outbox: Outbox,
     clock: Arc<dyn Clock>,
 }
 
@@ -43,9 +45,9 @@ macro_rules! columns {
 }
 
 impl SqlBooks {
-    /// On a migrated database.
-    pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        Self { db, clock }
+    /// On a migrated database; `outbox` wakes whoever delivers its events.
+    pub fn new(db: Db, outbox: Outbox, clock: Arc<dyn Clock>) -> Self {
+        Self { db, outbox, clock }
     }
 
     async fn try_open(&self, charge: &Charge) -> Result<Opened, Error> {
@@ -80,7 +82,7 @@ impl SqlBooks {
     async fn try_record(&self, next: &Payment) -> Result<Payment, Error> {
         let mut tx = self.db.begin().await?;
         if update(&mut tx, next).await? {
-            events::append(&mut tx, next).await?;
+            events::append(&self.outbox, &mut tx, next).await?;
             match next.state {
                 PaymentState::Refunded | PaymentState::Voided => {
                     failpoint!("payment.refund.before_commit");
@@ -207,7 +209,7 @@ impl TryFrom<Row> for Payment {
 
     /// Money is not guessed at: a row that breaks the rules is an error, whoever wrote it.
     fn try_from(row: Row) -> Result<Self, Error> {
-        let broken = |what: &str| Error::Store(format!("payment {}: {what}", row.payment_id).into());
+        let broken = |what: &str| Error::Internal(format!("payment {}: {what}", row.payment_id).into());
         let request = match (row.request, row.customer_id, row.minor_units, row.currency) {
             (Some(digest), Some(customer), Some(minor_units), Some(currency)) => Some(Requested {
                 customer: CustomerId(customer),
@@ -218,9 +220,7 @@ impl TryFrom<Row> for Payment {
         };
         let state = match row.state.as_str() {
             "pending" => PaymentState::Pending,
-            "charged" => {
-                PaymentState::Charged { reference: row.provider_reference.ok_or_else(|| broken("no reference"))? }
-            }
+            "charged" => PaymentState::Charged { reference: row.provider_reference.ok_or_else(|| broken("no reference"))? },
             "declined" => PaymentState::Declined { reason: row.decline_reason.ok_or_else(|| broken("no reason"))? },
             "refunding" => PaymentState::Refunding,
             "refunded" => PaymentState::Refunded,
@@ -240,12 +240,12 @@ impl TryFrom<Row> for Payment {
 
 impl From<sinew_sql::Error> for Error {
     fn from(error: sinew_sql::Error) -> Self {
-        Self::Store(error.into())
+        if error.is_unavailable() { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) }
     }
 }
 
 impl sinew_sql::Retry for Error {
     fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(cause) if cause.downcast_ref::<sinew_sql::Error>().is_some_and(sinew_sql::Error::is_transient))
+        matches!(self, Self::Unavailable(cause) if cause.downcast_ref::<sinew_sql::Error>().is_some_and(sinew_sql::Error::is_transient))
     }
 }

@@ -52,7 +52,8 @@ mod tests {
             assert!(Email::new(good).is_ok(), "{good}");
         }
         let long = format!("{}@example.org", "x".repeat(65));
-        for bad in ["", "ada", "@example.org", "ada@", "ada@host", "a b@example.org", "a@b@example.org", "a@-b.org", "a@b..org", &long]
+        for bad in
+            ["", "ada", "@example.org", "ada@", "ada@host", "a b@example.org", "a@b@example.org", "a@-b.org", "a@b..org", &long]
         {
             assert!(Email::new(bad).is_err(), "{bad}");
         }

@@ -1,0 +1,60 @@
+//! Puts the service together: the same for production and for tests.
+
+use crate::{
+    Config,
+    api::Api,
+    domain::Cashier,
+    infrastructure::{EmbeddedProvider, SqlBooks, migrations, provider_migrations},
+};
+use contracts::payment::v1::payment_service_server::PaymentServiceServer;
+use sinew_core::{Clock, SystemClock};
+use sinew_events::Outbox;
+use sinew_sql::{DEFAULT_CONNECTIONS, Db, Error};
+use std::sync::Arc;
+
+/// The service, ready to be served: its stores are open and migrated.
+#[derive(Debug, Clone)]
+pub struct App {
+    db: Db,
+    outbox: Outbox,
+    cashier: Arc<Cashier<SqlBooks, EmbeddedProvider>>,
+}
+
+impl App {
+    /// Opens the store and the provider's ledger and brings their schemas up to date.
+    ///
+    /// # Errors
+    ///
+    /// An unreachable store or a failed migration; both name the thing and the way out.
+    pub async fn build(config: Config) -> Result<Self, Error> {
+        let db = Db::open(&config.database_url, DEFAULT_CONNECTIONS).await?;
+        db.migrate(&sinew_events::migrations()).await?;
+        db.migrate(&migrations()).await?;
+        let ledger = Db::open(&config.provider_url, DEFAULT_CONNECTIONS).await?;
+        ledger.migrate(&provider_migrations()).await?;
+        let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
+        let books = SqlBooks::new(db.clone(), outbox.clone(), clock.clone());
+        let cashier = Cashier::new(books, EmbeddedProvider::new(ledger, clock.clone()), clock);
+        Ok(Self { db, outbox, cashier: Arc::new(cashier) })
+    }
+
+    /// What answers the rpcs.
+    pub fn api(&self) -> Api<SqlBooks, EmbeddedProvider> {
+        Api::new(self.cashier.clone())
+    }
+
+    /// The gRPC service, to be added to a server.
+    pub fn service(&self) -> PaymentServiceServer<Api<SqlBooks, EmbeddedProvider>> {
+        PaymentServiceServer::new(self.api())
+    }
+
+    /// The service's events, to be delivered.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// The service's own database.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+}
