@@ -1,1 +1,28 @@
-//! What every gRPC server of the mesh gets: limits, health, reflection, auth, deadline, drain.
+//! What every gRPC server of the mesh gets: bounded connections, health, reflection, authentication, deadlines,
+//! metrics, registration and an orderly end.
+//!
+//! A service brings its tonic services; [`Server`] does the rest and returns when it has drained.
+
+mod admin;
+mod admission;
+mod auth;
+mod catch_panic;
+mod deadline;
+mod error;
+mod io;
+mod limits;
+mod listener;
+mod observe;
+mod readiness;
+mod reflection;
+mod registration;
+mod serve;
+mod server;
+mod stack;
+
+pub use auth::{Claims, FileKeys, FixedKeys, Jwk, JwkSet, KeyError, KeySource, Role, TokenRules, Verifier};
+pub use error::Error;
+pub use limits::Limits;
+pub use listener::{Listener, PeerAddr};
+pub use readiness::{Gate, Readiness};
+pub use server::{Config, Identity, Server};
