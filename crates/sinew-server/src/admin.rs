@@ -23,7 +23,7 @@ pub(crate) fn serve(
     readiness: Readiness,
     stopped: CancellationToken,
 ) -> BoxFuture<'static, ()> {
-    let text = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let text = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
     let router: Router = services
         .prepare()
         .into_axum_router()
