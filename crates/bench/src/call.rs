@@ -109,10 +109,7 @@ fn tonic(endpoints: &[SocketAddr]) -> anyhow::Result<Channel> {
     let endpoints = endpoints.iter().map(|at| {
         let endpoint = TonicEndpoint::from_shared(format!("http://{at}"))?;
         anyhow::Ok(
-            endpoint
-                .tcp_nodelay(true)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW),
+            endpoint.tcp_nodelay(true).initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW),
         )
     });
     Ok(Channel::balance_list(endpoints.collect::<Result<Vec<_>, _>>()?.into_iter()))

@@ -32,7 +32,9 @@ pub(crate) fn print(rows: &[Row], json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("Sinew against {}: medians of paired runs, ratio (ours / theirs)\n", rows.first().map_or("", |r| r.peer));
-    println!("runtime         callers   calls/s                      CPU us/call            p99 us                 instructions/call");
+    println!(
+        "runtime         callers   calls/s                      CPU us/call            p99 us                 instructions/call"
+    );
     for row in rows {
         let runtime = match row.runtime {
             Runtime::CurrentThread => "current-thread",

@@ -80,9 +80,9 @@ impl Breaker {
             if let Phase::Closed { .. } = state.phase {
                 return Ok(Permit { generation: state.generation });
             }
-            let next = state.probe(self.ms(now), &self.config).map_err(|until_ms| Refused {
-                until: until_ms.map(|ms| self.zero + Duration::from_millis(ms)),
-            })?;
+            let next = state
+                .probe(self.ms(now), &self.config)
+                .map_err(|until_ms| Refused { until: until_ms.map(|ms| self.zero + Duration::from_millis(ms)) })?;
             match self.word.compare_exchange_weak(word, next.pack(), Relaxed, Relaxed) {
                 Ok(_) => return Ok(Permit { generation: next.generation }),
                 Err(newer) => word = newer,
@@ -165,7 +165,9 @@ impl State {
         }
         match (self.phase, verdict) {
             (Phase::Closed { .. }, Verdict::Success) => Self { phase: Phase::Closed { failures: 0 }, ..self },
-            (Phase::Closed { failures }, Verdict::Failure) if failures + 1 >= config.failures => self.next(Phase::Open { until_ms }),
+            (Phase::Closed { failures }, Verdict::Failure) if failures + 1 >= config.failures => {
+                self.next(Phase::Open { until_ms })
+            }
             (Phase::Closed { failures }, Verdict::Failure) => Self { phase: Phase::Closed { failures: failures + 1 }, ..self },
             (Phase::HalfOpen { .. }, Verdict::Failure) => self.next(Phase::Open { until_ms }),
             (Phase::HalfOpen { successes, .. }, Verdict::Success) if successes + 1 >= config.successes => {

@@ -211,7 +211,3 @@ where
         self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 }
-
-#[cfg(test)]
-#[path = "deadline_tests.rs"]
-mod tests;

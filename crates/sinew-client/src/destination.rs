@@ -133,7 +133,10 @@ enum Stage {
     /// Backing off until the next attempt.
     Waiting,
     Dialing,
-    Open { connection: Arc<Connection>, suspect: bool },
+    Open {
+        connection: Arc<Connection>,
+        suspect: bool,
+    },
 }
 
 impl Keeper {
@@ -303,10 +306,9 @@ impl Keeper {
         }
     }
 
-    /// Connects again, unless other connections carry on without this one.
+    /// Connects again, unless other connections carry on well without this one.
     fn replace(&mut self, slot: &mut Slot, after: Duration) {
-        slot.endpoint.crowded.store(false, Relaxed);
-        if slot.conns.is_empty() {
+        if slot.conns.is_empty() || slot.endpoint.crowded.load(Relaxed) {
             self.connect(slot, after);
         }
     }
@@ -314,7 +316,8 @@ impl Keeper {
     /// Opens another connection to the endpoints whose streams are all taken.
     fn grow(&mut self) {
         let most = self.shared.config.connection.max_per_endpoint;
-        let crowded: Vec<_> = self.slots.iter().filter(|(_, s)| s.endpoint.crowded.load(Relaxed)).map(|(id, _)| id.clone()).collect();
+        let crowded: Vec<_> =
+            self.slots.iter().filter(|(_, s)| s.endpoint.crowded.load(Relaxed)).map(|(id, _)| id.clone()).collect();
         for id in crowded {
             let Some(mut slot) = self.slots.remove(&id) else { continue };
             let all_open = slot.conns.iter().all(|c| matches!(c.stage, Stage::Open { .. }));
@@ -371,7 +374,3 @@ impl Slot {
         Member { registered: self.registered.clone(), endpoint: self.endpoint.clone(), phase, connections }
     }
 }
-
-#[cfg(test)]
-#[path = "destination_tests.rs"]
-mod tests;

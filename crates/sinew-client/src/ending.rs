@@ -54,10 +54,7 @@ where
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         if !this.over {
             let end = match &frame {
-                Some(Ok(frame)) => match frame.trailers_ref() {
-                    Some(trailers) => Some((headers::code(trailers).unwrap_or(Code::Unknown), None)),
-                    None => None,
-                },
+                Some(Ok(frame)) => frame.trailers_ref().map(|t| (headers::code(t).unwrap_or(Code::Unknown), None)),
                 Some(Err(error)) => Some((error.code(), Some(error))),
                 // No status at all: the server broke the protocol.
                 None => Some((Code::Unknown, None)),

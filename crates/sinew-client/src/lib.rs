@@ -26,10 +26,10 @@ mod retry;
 mod snapshot;
 mod stack;
 
+pub use balance::Unavailable;
 pub use channel::{Channel, ResponseBody, ResponseFuture};
 pub use client::{Client, Ports};
 pub use config::{BreakerConfig, Config, ConfigError, ConnectionConfig, RetryConfig};
 pub use connection::TcpConnector;
 pub use describe::{BreakerState, ConnectionState, DestinationStatus, EndpointStatus};
-pub use balance::Unavailable;
 pub use error::Error;

@@ -73,7 +73,8 @@ impl Methods {
 
 impl Method {
     fn new(service: &ServiceName, policy: Arc<MethodPolicy>) -> Self {
-        let series = |side| Registry::global().calls(CallKey { side, service: service.as_str().into(), method: policy.path.clone() });
+        let series =
+            |side| Registry::global().calls(CallKey { side, service: service.as_str().into(), method: policy.path.clone() });
         Self {
             timeout_header: policy.timeout.map(headers::timeout_value),
             calls: series(Side::Client),

@@ -185,7 +185,8 @@ impl Shared {
     /// Makes the call a child of its trace and writes `traceparent`; the span, if it is recorded.
     fn span(self: &Arc<Self>, headers: &mut HeaderMap) -> Option<Box<Open>> {
         let sink = trace::sink();
-        let parent = CallContext::current().trace.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
+        let parent =
+            CallContext::current().trace.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
         let context = match parent {
             Some(parent) => TraceContext { span_id: self.id(), ..parent },
             // Nobody to follow and nobody to tell.
@@ -233,7 +234,3 @@ impl Open {
         });
     }
 }
-
-#[cfg(test)]
-#[path = "observe_tests.rs"]
-mod tests;

@@ -72,7 +72,25 @@ where
 }
 
 impl<B> RequestBody<B> {
-    /// The body for a further attempt, if all of it that was sent is still there.
+    /// Another handle on the same view, to ask for further ones.
+    pub(crate) fn handle(&self) -> Self {
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Stream(Replay { shared, view, next }) => {
+                Self::Stream(Replay { shared: shared.clone(), view: *view, next: *next })
+            }
+        }
+    }
+
+    /// Whether all of it that was sent is still there.
+    pub(crate) fn repeatable(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Stream(replay) => replay.lock().kept.is_some(),
+        }
+    }
+
+    /// The body for a further attempt, if all of it that was sent is still there; earlier views end.
     pub(crate) fn again(&self) -> Option<Self> {
         match self {
             Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),

@@ -58,8 +58,8 @@ impl Snapshot {
     /// Decides who is used. Endpoints whose checks fail are used only when there is nobody else, not even one that is
     /// still being connected: a registry may be wrong about everybody, and an attempt costs less than a certain no.
     pub(crate) fn new(state: State, members: Vec<Member>, picker: Arc<dyn Picker>) -> Self {
-        let establishing =
-            members.iter().any(|m| matches!(m.phase, Phase::Connecting | Phase::Ready { growing: true })) || state == State::Unknown;
+        let establishing = members.iter().any(|m| matches!(m.phase, Phase::Connecting | Phase::Ready { growing: true }))
+            || state == State::Unknown;
         let healthy = |m: &&Member| m.registered.health != Health::Critical;
         let mut ready: Vec<_> = members.iter().filter(healthy).filter_map(Member::ready).collect();
         let nobody_to_come = !members.iter().filter(healthy).any(|m| m.phase == Phase::Connecting);

@@ -177,8 +177,9 @@ struct Passed {
     /// Breakers that refused, and when the first of them probes.
     open: usize,
     next_probe: Option<Instant>,
-    /// Endpoints whose every stream was taken.
+    /// Endpoints whose every stream was taken, and whether one of them may get another connection.
     full: usize,
+    growing: bool,
 }
 
 fn pick(destination: &Shared, now: Instant, avoid: Option<u64>) -> Result<Picked, Passed> {
@@ -210,6 +211,7 @@ fn take(ready: &Ready, destination: &Shared, now: Instant, passed: &mut Passed) 
     };
     let Some(slot) = slot else {
         passed.full += 1;
+        passed.growing |= ready.connections.len() < destination.config.connection.max_per_endpoint;
         destination.crowded(&ready.endpoint);
         return None;
     };
@@ -242,7 +244,7 @@ async fn wait(destination: Arc<Shared>, started: Instant, avoid: Option<u64>, fo
             Err(passed) => passed,
         };
         let snapshot = destination.snapshot.load_full();
-        if !for_ready && !(snapshot.establishing && now < limit) {
+        if !for_ready && !((snapshot.establishing || passed.growing) && now < limit) {
             return Err(Unavailable::new(&destination.service, &snapshot, passed, now));
         }
         let look_again = if passed.full > 0 || passed.open > 0 { now + LOOK_AGAIN } else { limit.max(now + LOOK_AGAIN) };
@@ -254,7 +256,3 @@ async fn wait(destination: Arc<Shared>, started: Instant, avoid: Option<u64>, fo
         }
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -74,7 +74,3 @@ impl Drop for Slot {
         self.0.streams.fetch_sub(1, Relaxed);
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -14,19 +14,11 @@ mod budget;
 
 pub(crate) use budget::{Budget, Throttle};
 
-use crate::{
-    balance::Attempted,
-    call::Call,
-    destination::Shared,
-    endpoint,
-    error::Error,
-    headers,
-    request_body::RequestBody,
-};
+use crate::{balance::Attempted, call::Call, destination::Shared, endpoint, error::Error, headers, request_body::RequestBody};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use pin_project_lite::pin_project;
-use sinew_core::{classify::Code, Context as CallContext, service_config::RetryPolicy};
+use sinew_core::{Context as CallContext, classify::Code, service_config::RetryPolicy};
 use std::{
     future::Future,
     pin::Pin,
@@ -89,16 +81,16 @@ where
         if let Some(error) = too_large(&call, &body) {
             return ResponseFuture { state: State::Failed { error: Some(error) }, again: None };
         }
-        let again = body.again().map(|body| Again {
+        let again = Again {
             call: call.clone(),
-            body,
+            body: body.handle(),
             inner: self.inner.clone(),
             destination: self.destination.clone(),
             may_retry: call.method.policy.retry.is_some() && CallContext::current().attempt == 0,
             attempts: 1,
             transparent: 0,
-        });
-        ResponseFuture { state: State::Attempt { attempt: self.inner.call(call.with_body(body)) }, again }
+        };
+        ResponseFuture { state: State::Attempt { attempt: self.inner.call(call.with_body(body)) }, again: Some(again) }
     }
 }
 
@@ -198,7 +190,7 @@ where
             };
             match next {
                 Some(next) => this.state.set(next),
-                // Only after a backoff: the body was given up meanwhile, which nobody does.
+                // After a backoff, with a body that was repeatable before it: cannot be.
                 None => return Poll::Pending,
             }
         }
@@ -223,6 +215,9 @@ where
     }
 
     fn judge(&mut self, answer: &Result<Response<endpoint::Body>, Error>, by: Option<u64>) -> Next {
+        if !self.body.repeatable() {
+            return Next::Return;
+        }
         let (code, pushback) = match answer {
             Err(error) if error.unseen() && self.transparent < self.destination.config.retry.transparent => {
                 self.transparent += 1;
@@ -289,7 +284,3 @@ fn pushback(headers: &HeaderMap) -> Option<Pushback> {
     let ms = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     Some(ms.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms.into()))))
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

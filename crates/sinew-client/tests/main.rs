@@ -1,0 +1,14 @@
+//! The rules of the client, each shown on connections made of memory and on virtual time.
+
+mod rules {
+    mod balance;
+    mod connection;
+    mod deadline;
+    mod discovery;
+    mod generated;
+    mod going_away;
+    mod observe;
+    mod retry;
+    mod streams;
+}
+mod support;

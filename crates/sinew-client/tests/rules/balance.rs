@@ -1,0 +1,116 @@
+//! Who gets which call.
+
+use crate::support::{GET, PUT, Server, World, answer, pause, read};
+use sinew_client::{BreakerState, Config};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+async fn spread(config: &'static str, servers: &[&Server], calls: usize, at_once: usize) -> Vec<usize> {
+    let world = Arc::new(World::with(servers, Config::default(), config));
+    world.ready(servers.len()).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..at_once {
+        let world = world.clone();
+        callers.spawn(async move {
+            for _ in 0..calls / at_once {
+                world.call(GET, b"x").await.expect("echo");
+            }
+        });
+    }
+    while let Some(one) = callers.join_next().await {
+        one.expect("no call failed");
+    }
+    servers.iter().map(|s| s.calls()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn round_robin_shares_equally() {
+    let servers = [Server::echo(), Server::echo(), Server::echo()];
+    let shares = spread(r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#, &servers.each_ref(), 300, 1).await;
+    assert_eq!(shares, [100, 100, 100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_request_shares_about_equally_among_equals() {
+    let servers = [Server::echo(), Server::echo(), Server::echo()];
+    let shares = spread("{}", &servers.each_ref(), 3_000, 1).await;
+    assert!(shares.iter().all(|share| (900..=1_100).contains(share)), "{shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn least_request_spares_a_slow_endpoint() {
+    let timed = |ms| {
+        Server::new(move |request, respond| async move {
+            let message = read(request.into_body()).await;
+            pause(ms).await;
+            answer(respond, message).await;
+        })
+    };
+    let servers = [timed(10), timed(10), timed(200)];
+    let shares = spread("{}", &servers.each_ref(), 3_000, 30).await;
+    assert!(shares[2] < 300, "{shares:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_its_calls_is_left_alone_and_probed_later() {
+    let server = Server::failing("13");
+    let world = World::of(&[&server]);
+    for _ in 0..5 {
+        assert_eq!(world.call(PUT, b"x").await.expect_err("failing").code(), Code::Internal);
+    }
+    let error = world.call(PUT, b"x").await.expect_err("its breaker is open");
+    assert_eq!(error.code(), Code::Unavailable);
+    let text = "t: none of 1 endpoints can take the call: 1 with an open breaker (next probe in 30.0 s)";
+    assert_eq!(error.message(), text);
+    assert_eq!(server.calls(), 5);
+    assert!(matches!(world.endpoints()[0].breaker, BreakerState::Open { .. }));
+
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.call(PUT, b"x").await.expect_err("still failing").code(), Code::Internal, "a probe");
+    assert_eq!(world.call(PUT, b"x").await.expect_err("open again").code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_open_breaker_costs_no_call_and_a_new_connection_closes_it() {
+    let (bad, good) = (Server::failing("13"), Server::echo());
+    let world = World::of(&[&bad, &good]);
+    world.ready(2).await;
+    while bad.calls() < 5 {
+        let _ = world.call(PUT, b"x").await;
+    }
+    for _ in 0..50 {
+        world.call(PUT, b"x").await.expect("by the other");
+    }
+    assert_eq!(bad.calls(), 5);
+    // A restarted process deserves a chance at once.
+    let healed = Server::echo();
+    world.network.serve(1, &healed);
+    bad.cut();
+    crate::support::wait_for(
+        || matches!(world.endpoints()[0].breaker, BreakerState::HalfOpen),
+        || format!("{:?}", world.endpoints()),
+    )
+    .await;
+    while healed.calls() < 3 {
+        world.call(PUT, b"x").await.expect("healed");
+    }
+    assert_eq!(world.endpoints()[0].breaker, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_of_the_connection_leave_the_breaker_closed() {
+    let server = Server::silent();
+    let world = Arc::new(World::of(&[&server]));
+    for round in 1..=7 {
+        world.ready(1).await;
+        let caller = tokio::spawn({
+            let world = world.clone();
+            async move { world.call(PUT, b"x").await }
+        });
+        crate::support::wait_for(|| server.calls() == round, || format!("{} calls", server.calls())).await;
+        server.cut();
+        assert_eq!(caller.await.expect("no panic").expect_err("cut").code(), Code::Unavailable);
+    }
+    assert_eq!(world.endpoints()[0].breaker, BreakerState::Closed);
+}
