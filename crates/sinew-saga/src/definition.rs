@@ -157,6 +157,17 @@ impl Boundaries {
     }
 }
 
+/// Every place around the calls of one step where `SINEW_FAILPOINT` may end the process: `order.saga.reserve.before_call`,
+/// `.after_call`, `.before_commit`, `.after_commit`, and the same with `.undo` after the step.
+pub fn failpoints(saga: &str, step: &str) -> Vec<String> {
+    let [act, undo] = both(saga, step);
+    [act.names(), undo.names()].into_iter().flatten().collect()
+}
+
+fn both(saga: &str, step: &str) -> [Boundaries; 2] {
+    [Boundaries::new(saga, step), Boundaries::new(saga, &format!("{step}.undo"))]
+}
+
 impl<D> Definition<D> {
     /// A saga without steps yet; `name` tells kinds of sagas apart in one database and begins the failpoints' names.
     pub fn new(name: &'static str, recorder: impl Recorder<D> + 'static) -> Self {
@@ -166,8 +177,7 @@ impl<D> Definition<D> {
     /// Adds the next step.
     #[must_use]
     pub fn step(mut self, step: impl Step<D> + 'static) -> Self {
-        let act = Boundaries::new(self.name, step.name());
-        let undo = Boundaries::new(self.name, &format!("{}.undo", step.name()));
+        let [act, undo] = both(self.name, step.name());
         self.steps.push(Planned { step: Box::new(step), act, undo });
         self
     }
@@ -191,8 +201,7 @@ impl<D> Definition<D> {
         format!("{}.saga.renew", self.name)
     }
 
-    /// Every place of the engine where `SINEW_FAILPOINT` may end the process: `order.saga.reserve.before_call`,
-    /// `.after_call`, `.before_commit`, `.after_commit`, and the same with `.undo` after the step.
+    /// The [`failpoints`] of all steps.
     pub fn failpoints(&self) -> Vec<String> {
         self.steps.iter().flat_map(|planned| [planned.act.names(), planned.undo.names()]).flatten().collect()
     }

@@ -24,7 +24,7 @@ mod store;
 
 pub use boundary::Probe;
 pub use coordinator::{Config, Coordinator};
-pub use definition::{Data, Definition, Failure, Instance, Recorder, Step, Timing};
+pub use definition::{Data, Definition, Failure, Instance, Recorder, Step, Timing, failpoints};
 pub use machine::{Change, Circumstances, Decision, Event, Phase, Reason, State, decide};
 pub use sagas::{CancelOutcome, Error, Filter, Saga, Sagas};
 pub use schema::migrations;

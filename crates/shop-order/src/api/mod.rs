@@ -1,0 +1,9 @@
+//! The service as others call it: what `shop.order.v1` says, in terms of the domain.
+
+mod caller;
+mod service;
+mod status;
+mod violations;
+pub(crate) mod wire;
+
+pub use service::Api;

@@ -1,0 +1,238 @@
+//! Rows as the database has them, and how they are read and written inside a transaction.
+
+use crate::domain::{
+    Currency, Customer, CustomerId, FailureReason, Money, Order, OrderId, OrderLine, OrderState, Page, Product, ProductId,
+};
+use chrono::{DateTime, Utc};
+use sinew_sql::{Error, Result, Tx};
+use uuid::Uuid;
+
+#[derive(sqlx::FromRow)]
+struct OrderRow {
+    order_id: Uuid,
+    customer_id: Uuid,
+    customer_name: String,
+    total: i64,
+    currency: String,
+    state: String,
+    failure_reason: Option<String>,
+    failure_message: Option<String>,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct LineRow {
+    product_id: Uuid,
+    product_name: String,
+    quantity: i64,
+    amount: i64,
+}
+
+const STATES: [(OrderState, &str); 5] = [
+    (OrderState::Started, "started"),
+    (OrderState::Processing, "processing"),
+    (OrderState::Completed, "completed"),
+    (OrderState::Compensating, "compensating"),
+    (OrderState::Failed, "failed"),
+];
+
+const REASONS: [(FailureReason, &str); 5] = [
+    (FailureReason::InsufficientStock, "insufficient_stock"),
+    (FailureReason::PaymentDeclined, "payment_declined"),
+    (FailureReason::Cancelled, "cancelled"),
+    (FailureReason::TimedOut, "timed_out"),
+    (FailureReason::Refused, "refused"),
+];
+
+fn word<T: PartialEq>(words: &[(T, &'static str)], value: &T) -> &'static str {
+    words.iter().find(|(known, _)| known == value).map_or("", |(_, word)| word)
+}
+
+/// The value of a stored word. One that is not ours means that somebody else wrote here.
+fn value<T: Copy>(words: &[(T, &'static str)], word: &str) -> Result<T> {
+    let found = words.iter().find(|(_, known)| *known == word).map(|(value, _)| *value);
+    found.ok_or_else(|| strange(format!("{word:?} is no known word")))
+}
+
+fn currency(code: &str) -> Result<Currency> {
+    Currency::parse(code).ok_or_else(|| strange(format!("{code:?} is no currency")))
+}
+
+fn strange(what: String) -> Error {
+    Error::Database(sqlx::Error::Decode(what.into()))
+}
+
+macro_rules! order_columns {
+    () => {
+        "order_id, customer_id, customer_name, total, currency, state, failure_reason, failure_message, version, created_at, \
+         updated_at"
+    };
+}
+
+/// Writes a new order.
+pub(super) async fn insert(tx: &mut Tx, order: &Order) -> Result<()> {
+    let sql = "INSERT INTO orders (order_id, customer_id, customer_name, total, currency, state, version, created_at, updated_at)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    tx.q(sql)
+        .bind(order.id.0)
+        .bind(order.customer.0)
+        .bind(&*order.customer_name)
+        .bind(order.total.amount)
+        .bind(order.total.currency.as_str())
+        .bind(word(&STATES, &order.state))
+        .bind(order.version)
+        .bind(order.created)
+        .bind(order.updated)
+        .run()
+        .await?;
+    for (n, line) in (0i64..).zip(&order.lines) {
+        let sql = "INSERT INTO order_lines (order_id, line, product_id, product_name, quantity, amount)
+                   VALUES ($1, $2, $3, $4, $5, $6)";
+        tx.q(sql)
+            .bind(order.id.0)
+            .bind(n)
+            .bind(line.product.0)
+            .bind(&*line.name)
+            .bind(line.quantity)
+            .bind(line.unit_price.amount)
+            .run()
+            .await?;
+    }
+    Ok(())
+}
+
+/// Writes what changes in an order's life.
+pub(super) async fn update(tx: &mut Tx, order: &Order) -> Result<()> {
+    let sql = "UPDATE orders SET state = $2, failure_reason = $3, failure_message = $4, version = $5, updated_at = $6
+                WHERE order_id = $1";
+    let (reason, message) = order.failure.as_ref().map(|(reason, message)| (word(&REASONS, reason), &**message)).unzip();
+    tx.q(sql)
+        .bind(order.id.0)
+        .bind(word(&STATES, &order.state))
+        .bind(reason)
+        .bind(message)
+        .bind(order.version)
+        .bind(order.updated)
+        .run()
+        .await
+        .map(drop)
+}
+
+/// One order as others see it now.
+pub(super) async fn order(tx: &mut Tx, id: OrderId) -> Result<Option<Order>> {
+    let row = tx.q(concat!("SELECT ", order_columns!(), " FROM orders WHERE order_id = $1")).bind(id.0).opt().await?;
+    with_lines(tx, row).await
+}
+
+/// One order, which nobody else changes until the transaction ends.
+pub(super) async fn lock(tx: &mut Tx, id: OrderId) -> Result<Option<Order>> {
+    let sql = (
+        concat!("SELECT ", order_columns!(), " FROM orders WHERE order_id = $1 FOR UPDATE"),
+        concat!("SELECT ", order_columns!(), " FROM orders WHERE order_id = $1"),
+    );
+    let row = tx.q(sql).bind(id.0).opt().await?;
+    with_lines(tx, row).await
+}
+
+async fn with_lines(tx: &mut Tx, row: Option<OrderRow>) -> Result<Option<Order>> {
+    let Some(row) = row else { return Ok(None) };
+    let lines = lines(tx, row.order_id).await?;
+    whole(row, lines).map(Some)
+}
+
+async fn lines(tx: &mut Tx, order: Uuid) -> Result<Vec<LineRow>> {
+    let sql = "SELECT product_id, product_name, quantity, amount FROM order_lines WHERE order_id = $1 ORDER BY line";
+    tx.q(sql).bind(order).all().await
+}
+
+/// A page of orders, newest first.
+pub(super) async fn orders(tx: &mut Tx, page: Page) -> Result<Vec<Order>> {
+    let before = page.before.map_or(Uuid::max(), |id| id.0);
+    let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+    let rows: Vec<OrderRow> = match page.customer {
+        None => {
+            let sql = concat!("SELECT ", order_columns!(), " FROM orders WHERE order_id < $1 ORDER BY order_id DESC LIMIT $2");
+            tx.q(sql).bind(before).bind(limit).all().await?
+        }
+        Some(customer) => {
+            let sql = concat!(
+                "SELECT ",
+                order_columns!(),
+                " FROM orders WHERE customer_id = $3 AND order_id < $1 ORDER BY order_id DESC LIMIT $2"
+            );
+            tx.q(sql).bind(before).bind(limit).bind(customer.0).all().await?
+        }
+    };
+    let mut orders = Vec::with_capacity(rows.len());
+    for row in rows {
+        let lines = lines(tx, row.order_id).await?;
+        orders.push(whole(row, lines)?);
+    }
+    Ok(orders)
+}
+
+fn whole(row: OrderRow, lines: Vec<LineRow>) -> Result<Order> {
+    let currency = currency(&row.currency)?;
+    let line = |line: LineRow| OrderLine {
+        product: ProductId(line.product_id),
+        name: line.product_name,
+        quantity: line.quantity,
+        unit_price: Money { amount: line.amount, currency },
+    };
+    let reason = row.failure_reason.map(|word| value(&REASONS, &word)).transpose()?;
+    Ok(Order {
+        id: OrderId(row.order_id),
+        customer: CustomerId(row.customer_id),
+        customer_name: row.customer_name,
+        lines: lines.into_iter().map(line).collect(),
+        total: Money { amount: row.total, currency },
+        state: value(&STATES, &row.state)?,
+        failure: reason.map(|reason| (reason, row.failure_message.unwrap_or_default())),
+        version: row.version,
+        created: row.created_at,
+        updated: row.updated_at,
+    })
+}
+
+/// The copy of one customer.
+pub(super) async fn customer(tx: &mut Tx, id: CustomerId) -> Result<Option<Customer>> {
+    let row: Option<(String, i64)> = tx.q("SELECT name, version FROM users WHERE user_id = $1").bind(id.0).opt().await?;
+    Ok(row.map(|(name, version)| Customer { id, name, version }))
+}
+
+/// The copy of one product.
+pub(super) async fn product(tx: &mut Tx, id: ProductId) -> Result<Option<Product>> {
+    let sql = "SELECT name, amount, currency, version FROM products WHERE product_id = $1";
+    let Some((name, amount, code, version)) = tx.q(sql).bind(id.0).opt::<(String, i64, String, i64)>().await? else {
+        return Ok(None);
+    };
+    Ok(Some(Product { id, name, price: Money { amount, currency: currency(&code)? }, version }))
+}
+
+/// Takes in a customer unless the copy is as new.
+pub(super) async fn put_customer(tx: &mut Tx, customer: &Customer) -> Result<()> {
+    let sql = "INSERT INTO users (user_id, name, version) VALUES ($1, $2, $3)
+               ON CONFLICT (user_id) DO UPDATE SET name = excluded.name, version = excluded.version
+                WHERE users.version < excluded.version";
+    tx.q(sql).bind(customer.id.0).bind(&*customer.name).bind(customer.version).run().await.map(drop)
+}
+
+/// Takes in a product unless the copy is as new.
+pub(super) async fn put_product(tx: &mut Tx, product: &Product) -> Result<()> {
+    let sql = "INSERT INTO products (product_id, name, amount, currency, version) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT (product_id) DO UPDATE
+                  SET name = excluded.name, amount = excluded.amount, currency = excluded.currency, version = excluded.version
+                WHERE products.version < excluded.version";
+    let price = product.price;
+    tx.q(sql)
+        .bind(product.id.0)
+        .bind(&*product.name)
+        .bind(price.amount)
+        .bind(price.currency.as_str())
+        .bind(product.version)
+        .run()
+        .await
+        .map(drop)
+}

@@ -1,0 +1,71 @@
+//! The order saga: reserve stock, charge the payment, confirm the order; undone in reverse.
+
+use crate::domain::{Inventory, OrderId, Payments, Purchase};
+use sinew_core::BoxFuture;
+use sinew_saga::{Definition, Failure, Instance, Recorder, Step, Timing};
+use std::sync::Arc;
+
+/// The saga's name: in its rows, metrics and failpoints.
+pub(crate) const NAME: &str = "order";
+
+const RESERVE: &str = "reserve";
+const CHARGE: &str = "charge";
+const CONFIRM: &str = "confirm";
+
+/// The saga over these services, telling this recorder.
+pub(crate) fn definition(
+    inventory: Arc<dyn Inventory>,
+    payments: Arc<dyn Payments>,
+    recorder: impl Recorder<Purchase> + 'static,
+    timing: Timing,
+) -> Definition<Purchase> {
+    Definition::new(NAME, recorder).step(ReserveStock(inventory)).step(ChargePayment(payments)).step(ConfirmOrder).timing(timing)
+}
+
+struct ReserveStock(Arc<dyn Inventory>);
+
+impl Step<Purchase> for ReserveStock {
+    fn name(&self) -> &'static str {
+        RESERVE
+    }
+
+    fn act<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
+        self.0.reserve(OrderId(saga.id), &saga.data)
+    }
+
+    fn undo<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
+        self.0.release(OrderId(saga.id))
+    }
+}
+
+struct ChargePayment(Arc<dyn Payments>);
+
+impl Step<Purchase> for ChargePayment {
+    fn name(&self) -> &'static str {
+        CHARGE
+    }
+
+    fn act<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
+        self.0.charge(OrderId(saga.id), &saga.data)
+    }
+
+    fn undo<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
+        self.0.refund(OrderId(saga.id))
+    }
+}
+
+/// Has its effect in the recorder alone: the order is completed, or cancelled, in the transaction that says so.
+struct ConfirmOrder;
+
+impl Step<Purchase> for ConfirmOrder {
+    fn name(&self) -> &'static str {
+        CONFIRM
+    }
+}
+
+/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`sinew_core::failpoint`].
+pub fn failpoints() -> Vec<String> {
+    let own = ["order.place.before_commit", "order.place.after_commit", "order.cancel.before_commit", "order.cancel.after_commit"];
+    let steps = [RESERVE, CHARGE, CONFIRM].into_iter().flat_map(|step| sinew_saga::failpoints(NAME, step));
+    own.into_iter().map(str::to_owned).chain(steps).collect()
+}
