@@ -7,7 +7,8 @@ use contracts::inventory::v1::{
     ReleaseRequest, ReleaseResponse, ReservationLine, ReservationState, ReserveRequest, ReserveResponse,
     inventory_service_server::InventoryService,
 };
-use tonic::{Request, Response, Status};
+use sinew_server::Claims;
+use tonic::{Extensions, Request, Response, Status};
 
 /// `shop.inventory.v1.InventoryService` over a warehouse.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ impl<W: Warehouse> InventoryService for Api<W> {
     }
 
     async fn adjust_stock(&self, request: Request<AdjustStockRequest>) -> Result<Response<AdjustStockResponse>, Status> {
-        let caller = Caller("admin".into());
+        let caller = caller(request.extensions());
         let request = request.into_inner();
         let mut bad = Violations::default();
         bad.idempotency_key(&request.idempotency_key);
@@ -89,6 +90,11 @@ impl<W: Warehouse> InventoryService for Api<W> {
         let reservations = found.iter().map(wire::reservation).collect();
         Ok(Response::new(ListReservationsResponse { reservations, next_page_token }))
     }
+}
+
+/// Whose idempotency keys these are. Without a token it is the mesh itself.
+fn caller(extensions: &Extensions) -> Caller {
+    Caller(extensions.get::<Claims>().map_or_else(|| "mesh".to_owned(), |claims| claims.sub.clone()))
 }
 
 /// The lines, or violations by the index they had in the request.

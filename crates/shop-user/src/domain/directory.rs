@@ -1,6 +1,6 @@
 //! The ports to where users and keys are kept.
 
-use super::{Email, Error, Hash, KeyRing, NewUser, SigningKey, User, UserId, user::Changes};
+use super::{Changes, Email, Error, Hash, KeyRing, NewUser, SigningKey, User, UserId};
 
 /// A page in the order of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,15 @@ pub struct Page {
     pub limit: i64,
 }
 
+/// What a change with an idempotency key came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The user as the first call with that key left it.
+    pub user: User,
+    /// Whether the key was used before. Passwords are no part of what is compared: the caller has to see to that.
+    pub repeat: bool,
+}
+
 /// Keeps users. Each method is one transaction: after an error nothing has changed.
 ///
 /// # Cancel safety
@@ -18,16 +27,16 @@ pub struct Page {
 /// A dropped future has either changed everything or nothing; the same request may be sent again.
 pub trait Directory: Send + Sync + 'static {
     /// Adds a user, with its event.
-    fn create(&self, user: &NewUser, hash: &Hash) -> impl Future<Output = Result<User, Error>> + Send;
+    fn create(&self, user: &NewUser, hash: &Hash) -> impl Future<Output = Result<Done, Error>> + Send;
+
+    /// Changes a user, with its event. `hash` is that of the new password, if there is one.
+    fn update(&self, changes: &Changes, hash: Option<&Hash>) -> impl Future<Output = Result<Done, Error>> + Send;
 
     /// One user.
     fn get(&self, id: UserId) -> impl Future<Output = Result<User, Error>> + Send;
 
     /// A user and the hash of its password, by address.
     fn credentials(&self, email: &Email) -> impl Future<Output = Result<Option<(User, Hash)>, Error>> + Send;
-
-    /// Changes a user, with its event. `hash` is that of the new password, if there is one.
-    fn update(&self, id: UserId, changes: &Changes, hash: Option<&Hash>) -> impl Future<Output = Result<User, Error>> + Send;
 
     /// A page of users.
     fn list(&self, page: Page) -> impl Future<Output = Result<Vec<User>, Error>> + Send;

@@ -24,7 +24,10 @@ pub enum Error {
     /// A secret could not be hashed or a token not be signed: a fault of ours.
     #[error("a cryptographic operation failed")]
     Crypto(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The store could not answer; the request may be repeated.
-    #[error("the store could not answer")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store cannot be reached or cannot serve now; the request may be repeated.
+    #[error("the store cannot answer now")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store answered what it never should: a fault of ours.
+    #[error("the store failed")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -50,18 +50,18 @@ pub struct Password(String);
 
 /// Not a [`Password`] a user may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be {} to {} bytes", Password::MIN, Password::MAX)]
+#[error("must be {} to {} characters", Password::MIN, Password::MAX)]
 pub struct PasswordError;
 
 impl Password {
     /// NIST SP 800-63B: at least 8.
     pub const MIN: usize = 8;
-    /// Hashing cost hardly grows with the length, but what is unbounded gets abused.
-    pub const MAX: usize = 256;
+    /// Long enough for any passphrase; what is unbounded gets abused.
+    pub const MAX: usize = 128;
 
     /// A password a user chooses.
     pub fn choose(text: String) -> Result<Self, PasswordError> {
-        if (Self::MIN..=Self::MAX).contains(&text.len()) { Ok(Self(text)) } else { Err(PasswordError) }
+        if (Self::MIN..=Self::MAX).contains(&text.chars().count()) { Ok(Self(text)) } else { Err(PasswordError) }
     }
 
     /// A password somebody claims to have chosen: any will do, a wrong one fails later.
@@ -103,16 +103,22 @@ pub struct NewUser {
 }
 
 /// What to change; what is none stays.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Changes {
+    /// Whose.
+    pub id: UserId,
+    /// Only if the user is still at this version.
+    pub version: Option<i64>,
     /// The log-in name.
     pub email: Option<Email>,
     /// What to call them.
     pub name: Option<DisplayName>,
     /// A new password.
     pub password: Option<Password>,
-    /// Only if the user is still at this version.
-    pub version: Option<i64>,
+    /// A repeat with the same key answers what the first one did.
+    pub key: String,
+    /// Whose key.
+    pub caller: Caller,
 }
 
 /// A user.
