@@ -20,6 +20,9 @@ mod serve;
 mod server;
 mod stack;
 
+/// What a service's answers can become; axum's trait under the server's name.
+pub use axum::response::IntoResponse;
+
 pub use auth::{Claims, FileKeys, FixedKeys, Jwk, JwkSet, KeyError, KeySource, Role, TokenRules, Verifier};
 pub use error::Error;
 pub use limits::Limits;
