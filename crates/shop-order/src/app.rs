@@ -9,8 +9,9 @@ use crate::{
 };
 use contracts::order::v1::order_service_server::OrderServiceServer;
 use sinew_core::{Clock, Rng, SharedRng, SystemClock};
-use sinew_events::Outbox;
-use sinew_saga::{Coordinator, Sagas};
+use sinew_events::{Outbox, idempotency};
+use sinew_proto::saga::v1::saga_service_server::SagaServiceServer;
+use sinew_saga::{Admin, Coordinator, Sagas};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,7 @@ impl std::fmt::Debug for Deps {
 #[derive(Debug)]
 pub struct App {
     db: Db,
+    clock: Arc<dyn Clock>,
     outbox: Outbox,
     orders: SqlOrders,
     catalogue: SqlCatalogue,
@@ -68,9 +70,9 @@ impl App {
         let definition = saga::definition(deps.inventory, deps.payments, recorder, config.timing);
         let coordinator = Coordinator::new(db.clone(), definition, config.coordinator, deps.clock.clone(), deps.rng).await?;
         let sagas = coordinator.sagas();
-        let orders = SqlOrders::new(db.clone(), outbox.clone(), sagas.clone(), deps.clock);
+        let orders = SqlOrders::new(db.clone(), outbox.clone(), sagas.clone(), deps.clock.clone());
         let catalogue = SqlCatalogue::new(db.clone());
-        Ok(Self { db, outbox, orders, catalogue, sagas, coordinator })
+        Ok(Self { db, clock: deps.clock, outbox, orders, catalogue, sagas, coordinator })
     }
 
     /// What answers the rpcs.
@@ -81,6 +83,11 @@ impl App {
     /// The gRPC service, to be added to a server.
     pub fn service(&self) -> OrderServiceServer<Api<SqlOrders>> {
         OrderServiceServer::new(self.api())
+    }
+
+    /// The saga service, to be added to the admin port.
+    pub fn admin_service(&self) -> SagaServiceServer<Admin<Purchase>> {
+        self.sagas.admin_service()
     }
 
     /// The sagas, to be looked at.
@@ -116,7 +123,11 @@ impl App {
     ///
     /// Dropping the future stops all work at once, as a crash would.
     pub async fn run(self, shutdown: CancellationToken) {
-        self.coordinator.run(shutdown).await;
+        tokio::select! {
+            biased;
+            () = self.coordinator.run(shutdown) => {}
+            () = idempotency::keep_swept(&self.db, &*self.clock) => {}
+        }
         self.db.close().await;
     }
 }

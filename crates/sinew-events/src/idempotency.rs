@@ -20,10 +20,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
-use sinew_sql::{Db, Retry, Tx, retry};
+use sinew_core::Clock;
+use sinew_sql::{Db, Retry, Tx, now, retry};
+use std::time::Duration;
 
 /// How long a key is remembered: longer than anyone retries, short enough that the table stays small.
 pub const KEPT: TimeDelta = TimeDelta::hours(24);
+
+/// How often old keys are looked for. 10 minutes: the table is that little larger than it must be.
+const SWEEP: Duration = Duration::from_secs(600);
 
 /// Rows deleted per transaction of a sweep: writers wait for no more than some milliseconds.
 const BATCH: i64 = 1_000;
@@ -118,5 +123,21 @@ pub async fn sweep(db: &Db, now: DateTime<Utc>) -> Result<u64, sinew_sql::Error>
         if batch < BATCH.cast_unsigned() {
             return Ok(forgotten);
         }
+    }
+}
+
+/// Sweeps now and every 10 minutes, for ever: a service runs it beside its server.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the sweeping.
+pub async fn keep_swept(db: &Db, clock: &dyn Clock) {
+    loop {
+        match sweep(db, now(clock)).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "old idempotency keys forgotten"),
+            Err(error) => tracing::warn!(%error, "old idempotency keys not forgotten; trying again later"),
+        }
+        tokio::time::sleep(SWEEP).await;
     }
 }

@@ -12,6 +12,7 @@
 //! What to do next is decided by a pure function, [`decide`], which the property tests exercise alone. Clocks of replicas
 //! may differ: too early a take-over costs a repeated call and a refused write, never a second effect.
 
+mod admin;
 mod boundary;
 mod coordinator;
 mod definition;
@@ -22,6 +23,7 @@ mod sagas;
 mod schema;
 mod store;
 
+pub use admin::Admin;
 pub use boundary::Probe;
 pub use coordinator::{Config, Coordinator};
 pub use definition::{Data, Definition, Failure, Instance, Recorder, Step, Timing, failpoints};

@@ -8,8 +8,12 @@ mod world;
 
 use databases::{Database, on_both};
 use sinew_core::stats::Registry;
+use sinew_proto::saga::v1::{
+    GetSagaRequest, ListSagasRequest, ResumeSagaRequest, SagaState, SkipStepRequest, saga_service_client::SagaServiceClient,
+};
 use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase};
 use std::time::Duration;
+use tonic::Code;
 use world::{Answer, Gate, STEPS, Shop, fast};
 
 on_both! {
@@ -24,6 +28,7 @@ on_both! {
     a_cancel_ends_a_saga_that_waits
     a_cancel_is_too_late_after_the_end
     a_refused_undo_is_parked_resumed_and_skipped
+    operators_see_the_history_over_grpc
     an_ending_replica_hands_over_at_once
     a_panicking_step_is_tried_again
 }
@@ -253,4 +258,46 @@ async fn a_panicking_step_is_tried_again(database: Database) {
     shop.world.script("+two", &[Answer::Panic]);
     let id = shop.start(&replica).await;
     assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Completed);
+}
+
+async fn operators_see_the_history_over_grpc(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    shop.world.script("+two", &[Answer::Refuse]);
+    shop.world.script("-one", &[Answer::Refuse]);
+    let id = shop.start(&replica).await;
+    shop.until(&replica, id, |saga| saga.state.parked).await;
+    let done = shop.start(&replica).await;
+    shop.end(&replica, done).await;
+    // The generated server is a tower service: a client runs on it without a network.
+    let mut client = SagaServiceClient::new(replica.sagas.admin_service());
+    let list = |state: SagaState, page_size, page_token| ListSagasRequest { state: state.into(), page_size, page_token };
+    let parked = client.list_sagas(list(SagaState::Parked, 0, String::new())).await.unwrap().into_inner().sagas;
+    assert_eq!(parked.iter().map(|saga| &*saga.id).collect::<Vec<_>>(), [id.to_string()]);
+    assert_eq!((&*parked[0].step, &*parked[0].reason), ("one", "REFUSED: no"));
+    let first = client.list_sagas(list(SagaState::Unspecified, 1, String::new())).await.unwrap().into_inner();
+    assert_eq!(first.sagas[0].id, done.to_string(), "newest first");
+    let second = client.list_sagas(list(SagaState::Unspecified, 1, first.next_page_token)).await.unwrap().into_inner();
+    assert_eq!((&*second.sagas[0].id, &*second.next_page_token), (&*id.to_string(), ""));
+    let skip = SkipStepRequest { saga_id: id.to_string(), step: "one".into(), note: "ann, by hand".into() };
+    client.skip_step(skip).await.unwrap();
+    let get = GetSagaRequest { saga_id: id.to_string() };
+    let got = client.get_saga(get).await.unwrap().into_inner();
+    let history: Vec<_> = got.history.iter().map(|entry| (&*entry.step, &*entry.what, &*entry.detail)).collect();
+    assert_eq!(
+        history,
+        [
+            ("", "started", ""),
+            ("one", "done", ""),
+            ("two", "compensating", "REFUSED: no"),
+            ("one", "parked", "REFUSED: no"),
+            ("one", "skipped", "ann, by hand"),
+            ("one", "failed", "REFUSED: no"),
+        ]
+    );
+    for (saga_id, code) in [("x".into(), Code::InvalidArgument), (uuid::Uuid::now_v7().to_string(), Code::NotFound)] {
+        assert_eq!(client.get_saga(GetSagaRequest { saga_id }).await.unwrap_err().code(), code);
+    }
+    let resume = ResumeSagaRequest { saga_id: done.to_string(), note: String::new() };
+    assert_eq!(client.resume_saga(resume).await.unwrap_err().code(), Code::FailedPrecondition);
 }
