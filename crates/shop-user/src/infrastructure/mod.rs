@@ -11,3 +11,6 @@ pub use schema::migrations;
 pub use sql_directory::SqlDirectory;
 pub use sql_keys::SqlKeys;
 pub use token_issuer::{Claims, Issuer, PublicKey};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! The service as others call it: what `shop.product.v1` says, in terms of the domain.
+
+mod service;
+mod status;
+mod violations;
+mod wire;
+
+pub use service::Api;
+pub(crate) use wire::product;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The catalogue wherever its URL says it is.
+
+use super::{RedisCatalogue, SqlCatalogue, migrations};
+use crate::domain::{Catalogue, Changes, Error, NewProduct, Page, Product, ProductId, Request};
+use sinew_core::Clock;
+use sinew_events::Outbox;
+use sinew_sql::{DEFAULT_CONNECTIONS, Db};
+use std::sync::Arc;
+
+/// One of the catalogues.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// SQLite or PostgreSQL.
+    Sql {
+        /// The database.
+        db: Db,
+        /// Its events.
+        outbox: Outbox,
+        /// Its products.
+        catalogue: SqlCatalogue,
+    },
+    /// Redis.
+    Redis(RedisCatalogue),
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database could not be opened or migrated.
+    #[error(transparent)]
+    Sql(#[from] sinew_sql::Error),
+    /// Redis could not be reached.
+    #[error("cannot open the product store; check that Redis runs at PRODUCT_STORE_URL")]
+    Redis(#[source] Error),
+}
+
+impl Store {
+    /// Opens `redis://…`, `rediss://…`, `postgres://…` or `sqlite://…`, and brings a database's schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], which names the thing and the way out.
+    pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        if url.starts_with("redis") {
+            return RedisCatalogue::open(url, clock).await.map(Self::Redis).map_err(OpenError::Redis);
+        }
+        let db = Db::open(url, DEFAULT_CONNECTIONS).await?;
+        db.migrate(&sinew_events::migrations()).await?;
+        db.migrate(&migrations()).await?;
+        let outbox = Outbox::default();
+        let catalogue = SqlCatalogue::new(db.clone(), outbox.clone(), clock);
+        Ok(Self::Sql { db, outbox, catalogue })
+    }
+}
+
+impl Catalogue for Store {
+    async fn create(&self, request: &Request, product: &NewProduct) -> Result<Product, Error> {
+        match self {
+            Self::Sql { catalogue, .. } => catalogue.create(request, product).await,
+            Self::Redis(catalogue) => catalogue.create(request, product).await,
+        }
+    }
+
+    async fn update(&self, request: &Request, id: ProductId, changes: &Changes) -> Result<Product, Error> {
+        match self {
+            Self::Sql { catalogue, .. } => catalogue.update(request, id, changes).await,
+            Self::Redis(catalogue) => catalogue.update(request, id, changes).await,
+        }
+    }
+
+    async fn get(&self, id: ProductId) -> Result<Product, Error> {
+        match self {
+            Self::Sql { catalogue, .. } => catalogue.get(id).await,
+            Self::Redis(catalogue) => catalogue.get(id).await,
+        }
+    }
+
+    async fn list(&self, page: Page) -> Result<Vec<Product>, Error> {
+        match self {
+            Self::Sql { catalogue, .. } => catalogue.list(page).await,
+            Self::Redis(catalogue) => catalogue.list(page).await,
+        }
+    }
+}
