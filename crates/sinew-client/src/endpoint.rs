@@ -18,7 +18,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
 };
@@ -33,6 +33,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: Arc<str>,
     pub(crate) breaker: Breaker,
     pub(crate) in_flight: AtomicUsize,
+    /// The destination's count of breakers opened.
+    pub(crate) breakers_opened: Arc<AtomicU64>,
     /// A call found every stream taken: another connection is wanted.
     pub(crate) crowded: AtomicBool,
 }
@@ -117,6 +119,7 @@ impl Attempt {
         let now = Instant::now();
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
         if self.endpoint.breaker.settle(self.permit, verdict, || now) {
+            self.endpoint.breakers_opened.fetch_add(1, Relaxed);
             tracing::info!(endpoint = %self.endpoint.name, %code, "breaker opened");
         }
         self.method.attempts.in_flight.fetch_sub(1, Relaxed);

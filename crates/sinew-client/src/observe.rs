@@ -8,8 +8,7 @@
 
 use crate::{
     call::Call,
-    client::Ports,
-    config::Config,
+    destination::Shared,
     ending::{Witness, Witnessed},
     error::Error,
     headers,
@@ -18,7 +17,7 @@ use crate::{
 use http::{HeaderMap, HeaderValue, Response};
 use pin_project_lite::pin_project;
 use sinew_core::{
-    Context as CallContext, ServiceName,
+    Context as CallContext,
     classify::Code,
     trace::{self, Span, SpanKind, TraceContext},
 };
@@ -36,27 +35,19 @@ use tower_service::Service;
 /// Adds statistics and spans.
 #[derive(Debug, Clone)]
 pub(crate) struct ObserveLayer {
-    shared: Arc<Shared>,
+    destination: Arc<Shared>,
 }
 
 /// The layer's service.
 #[derive(Debug, Clone)]
 pub(crate) struct Observe<S> {
     inner: S,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    service: ServiceName,
-    ports: Ports,
-    sample_ratio: f64,
+    destination: Arc<Shared>,
 }
 
 impl ObserveLayer {
-    pub(crate) fn new(service: &ServiceName, ports: &Ports, config: &Config) -> Self {
-        let shared = Shared { service: service.clone(), ports: ports.clone(), sample_ratio: config.sample_ratio };
-        Self { shared: Arc::new(shared) }
+    pub(crate) fn new(destination: Arc<Shared>) -> Self {
+        Self { destination }
     }
 }
 
@@ -64,7 +55,7 @@ impl<S> Layer<S> for ObserveLayer {
     type Service = Observe<S>;
 
     fn layer(&self, inner: S) -> Observe<S> {
-        Observe { inner, shared: self.shared.clone() }
+        Observe { inner, destination: self.destination.clone() }
     }
 }
 
@@ -84,7 +75,7 @@ where
     }
 
     fn call(&mut self, mut call: Call<B>) -> ResponseFuture<S::Future> {
-        let span = self.shared.span(&mut call.headers);
+        let span = open(&self.destination, &mut call.headers);
         let (method, started, deadline) = (call.method.clone(), call.now, call.deadline.map(|d| d.at));
         method.calls.in_flight.fetch_add(1, Relaxed);
         let record = Record { method, started, deadline, span, over: false };
@@ -143,7 +134,7 @@ struct Open {
     context: TraceContext,
     parent: u64,
     start: SystemTime,
-    shared: Arc<Shared>,
+    destination: Arc<Shared>,
 }
 
 impl Record {
@@ -181,53 +172,48 @@ impl Drop for Record {
 
 // === spans ===
 
-impl Shared {
-    /// Makes the call a child of its trace and writes `traceparent`; the span, if it is recorded.
-    fn span(self: &Arc<Self>, headers: &mut HeaderMap) -> Option<Box<Open>> {
-        let sink = trace::sink();
-        let parent =
-            CallContext::current().trace.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
-        let context = match parent {
-            Some(parent) => TraceContext { span_id: self.id(), ..parent },
-            // Nobody to follow and nobody to tell.
-            None if sink.is_none() => return None,
-            None => self.root(),
-        };
-        let mut value = HeaderValue::from_bytes(&context.encode()).ok()?;
-        // Unique, so HPACK must not index it: it would push what repeats out of the connection's table.
-        value.set_sensitive(true);
-        headers.insert(headers::TRACEPARENT, value);
-        (context.sampled && sink.is_some()).then(|| {
-            let parent = parent.map_or(0, |p| p.span_id);
-            Box::new(Open { context, parent, start: self.ports.clock.now(), shared: self.clone() })
-        })
-    }
+/// Makes the call a child of its trace and writes `traceparent`; the span, if it is recorded.
+fn open(destination: &Arc<Shared>, headers: &mut HeaderMap) -> Option<Box<Open>> {
+    let sink = trace::sink();
+    let parent = CallContext::current().trace.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
+    let context = match parent {
+        Some(parent) => TraceContext { span_id: destination.random().max(1), ..parent },
+        // Nobody to follow and nobody to tell.
+        None if sink.is_none() => return None,
+        None => root(destination),
+    };
+    let mut value = HeaderValue::from_bytes(&context.encode()).ok()?;
+    // Unique, so HPACK must not index it: it would push what repeats out of the connection's table.
+    value.set_sensitive(true);
+    headers.insert(headers::TRACEPARENT, value);
+    (context.sampled && sink.is_some()).then(|| {
+        let (parent, start) = (parent.map_or(0, |p| p.span_id), destination.ports.clock.now());
+        Box::new(Open { context, parent, start, destination: destination.clone() })
+    })
+}
 
-    fn root(&self) -> TraceContext {
-        let trace_id = u128::from(self.id()) << 64 | u128::from(self.id());
-        TraceContext { trace_id, span_id: self.id(), sampled: self.ports.rng.unit() < self.sample_ratio }
-    }
-
-    /// An id is never 0.
-    fn id(&self) -> u64 {
-        self.ports.rng.next_u64().max(1)
-    }
+/// A new trace. Its id is drawn from the client's generator, which is worth a lock once per trace: ids must differ
+/// between processes too.
+fn root(destination: &Shared) -> TraceContext {
+    let rng = &destination.ports.rng;
+    let trace_id = (u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())).max(1);
+    let sampled = destination.random_unit() < destination.config.sample_ratio;
+    TraceContext { trace_id, span_id: destination.random().max(1), sampled }
 }
 
 impl Open {
     fn close(&self, method: &Method, code: Code, error: Option<String>) {
         let Some(sink) = trace::sink() else { return };
-        let name = method.policy.path.trim_start_matches('/').to_owned();
         sink.record(Span {
             context: self.context,
             parent: self.parent,
-            name,
+            name: method.policy.path.trim_start_matches('/').to_owned(),
             kind: SpanKind::Client,
             start: self.start,
-            end: self.shared.ports.clock.now(),
+            end: self.destination.ports.clock.now(),
             attributes: vec![
                 ("rpc.system", "grpc".to_owned()),
-                ("server.address", self.shared.service.to_string()),
+                ("server.address", self.destination.service.to_string()),
                 ("rpc.grpc.status_code", (code as i32).to_string()),
             ],
             error,

@@ -20,7 +20,7 @@ pub(crate) fn build(destination: &Arc<Shared>) -> Stack {
         // The end of the call is known before anything is spent on it.
         .layer(DeadlineLayer::new(&destination.config))
         // One record per call, however many attempts it takes.
-        .layer(ObserveLayer::new(&destination.service, &destination.ports, &destination.config))
+        .layer(ObserveLayer::new(destination.clone()))
         // Attempts, each with an endpoint of its own.
         .layer(RetryLayer::new(destination.clone()))
         // Picks the endpoint, with its breaker's permit and a place for a stream, and sends the attempt there:

@@ -1,5 +1,7 @@
 //! The rules of the client, each shown on connections made of memory and on virtual time.
 
+#![allow(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+
 mod rules {
     mod balance;
     mod connection;

@@ -1,7 +1,7 @@
 //! The response body of one stream.
 
 use super::{Slot, pump::Pump};
-use crate::error::Error;
+use crate::{error::Error, message_limit::MessageLimit, method::Method};
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::Frame;
@@ -24,11 +24,20 @@ pub(crate) struct Body {
     pump: Option<Pump>,
     slot: Option<Slot>,
     endpoint: Arc<str>,
+    limit: Option<MessageLimit>,
+    method: Arc<Method>,
 }
 
 impl Body {
-    pub(super) fn new(received: RecvStream, pump: Option<Pump>, slot: Option<Slot>, endpoint: Arc<str>) -> Self {
-        Self { received, owed: 0, data_over: false, pump, slot, endpoint }
+    pub(super) fn new(
+        received: RecvStream,
+        pump: Option<Pump>,
+        slot: Option<Slot>,
+        endpoint: Arc<str>,
+        method: Arc<Method>,
+    ) -> Self {
+        let limit = method.policy.max_response_bytes.map(MessageLimit::new);
+        Self { received, owed: 0, data_over: false, pump, slot, endpoint, limit, method }
     }
 
     fn give_back(&mut self, read: usize) {
@@ -45,6 +54,13 @@ impl Body {
             // Headers were answered: whatever HTTP/2 says, an application has seen the request.
             None => Error::Stream { endpoint: self.endpoint.clone(), unseen: false, source },
         }
+    }
+
+    fn too_large(&mut self, data: &[u8]) -> Option<Error> {
+        let limit = self.limit.as_mut()?;
+        let bytes = limit.follow(data).err()?;
+        let (method, limit) = (self.method.policy.path.clone(), limit.most());
+        Some(Error::TooLarge { method, what: "response", bytes, limit })
     }
 
     /// The stream is over: its place is free, and so is the sending half.
@@ -64,6 +80,11 @@ impl http_body::Body for Body {
             match ready!(this.received.poll_data(cx)) {
                 Some(Ok(data)) => {
                     this.give_back(data.len());
+                    if let Some(error) = this.too_large(&data) {
+                        this.data_over = true;
+                        this.end();
+                        return Poll::Ready(Some(Err(error)));
+                    }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 // The server needs no more of the request and has answered in full (RFC 9113, 8.1).

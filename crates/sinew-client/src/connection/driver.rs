@@ -220,8 +220,8 @@ impl<'a> Driver<'a> {
             if std::mem::take(&mut self.suspect) {
                 self.tell(Happened::Suspect(false));
             }
-            let next = self.last_ping.max(Instant::now() - config.keepalive_interval) + config.keepalive_interval;
-            self.timer.as_mut().reset(next);
+            // In the past if the answer was late: then the next PING follows at once.
+            self.timer.as_mut().reset(self.last_ping + config.keepalive_interval);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();

@@ -29,6 +29,7 @@ pub(crate) struct Streaming {
     pump: Option<pump::Pump>,
     slot: Option<Slot>,
     endpoint: Arc<str>,
+    method: Arc<crate::method::Method>,
 }
 
 /// An attempt about to be sent.
@@ -47,6 +48,7 @@ impl Slot {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Outgoing { call, authority, endpoint } = outgoing;
+        let method = call.method.clone();
         let (request, body) = request(call, authority);
         let mut send: SendRequest<Bytes> = self.0.send.clone();
         // Whatever fails here fails before HEADERS went out.
@@ -64,7 +66,7 @@ impl Slot {
             }
             RequestBody::Stream(replay) => Some(pump::Pump::start(sending, replay)),
         };
-        Ok(Streaming { response, pump, slot: Some(self), endpoint })
+        Ok(Streaming { response, pump, slot: Some(self), endpoint, method })
     }
 }
 
@@ -83,7 +85,7 @@ impl Future for Streaming {
                 return Poll::Ready(Err(Error::Stream { endpoint: this.endpoint.clone(), unseen, source }));
             }
         };
-        let body = Body::new(received, this.pump.take(), this.slot.take(), this.endpoint.clone());
+        let body = Body::new(received, this.pump.take(), this.slot.take(), this.endpoint.clone(), this.method.clone());
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
 }

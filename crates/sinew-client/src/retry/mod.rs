@@ -14,7 +14,10 @@ mod budget;
 
 pub(crate) use budget::{Budget, Throttle};
 
-use crate::{balance::Attempted, call::Call, destination::Shared, endpoint, error::Error, headers, request_body::RequestBody};
+use crate::{
+    balance::Attempted, call::Call, destination::Shared, endpoint, error::Error, headers, message_limit::PREFIX,
+    request_body::RequestBody,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use pin_project_lite::pin_project;
@@ -22,7 +25,7 @@ use sinew_core::{Context as CallContext, classify::Code, service_config::RetryPo
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -94,11 +97,11 @@ where
     }
 }
 
-/// A whole request beyond the service config's limit is never sent. (Five bytes of it are gRPC's own prefix.)
+/// A whole request beyond the service config's limit is never sent.
 fn too_large<B>(call: &Call<()>, body: &RequestBody<B>) -> Option<Error> {
     let limit = call.method.policy.max_request_bytes?;
     let RequestBody::Whole(message) = body else { return None };
-    let bytes = message.len().saturating_sub(5);
+    let bytes = message.len().saturating_sub(PREFIX);
     let method = call.method.policy.path.clone();
     (bytes > limit as usize).then_some(Error::TooLarge { method, what: "request", bytes, limit })
 }
@@ -221,6 +224,7 @@ where
         let (code, pushback) = match answer {
             Err(error) if error.unseen() && self.transparent < self.destination.config.retry.transparent => {
                 self.transparent += 1;
+                self.destination.series.transparent_retries.fetch_add(1, Relaxed);
                 self.call.avoid = by;
                 return Next::AtOnce;
             }
@@ -248,18 +252,23 @@ where
         }
         // The throttle counts every failure of this kind, retried or not.
         let unthrottled = self.destination.throttle.as_ref().is_none_or(Throttle::failed);
-        if !unthrottled || self.attempts >= policy.max_attempts {
+        if self.attempts >= policy.max_attempts {
             return Next::Return;
         }
         let wait = match pushback {
             Some(Pushback::Never) => return Next::Return,
             Some(Pushback::After(wait)) => wait,
-            None => budget::wait(policy, self.attempts, self.destination.ports.rng.unit()),
+            None => budget::wait(policy, self.attempts, self.destination.random_unit()),
         };
         let now = Instant::now();
-        if self.call.deadline.is_some_and(|deadline| now + wait >= deadline.at) || !self.destination.budget.withdraw(now) {
+        if self.call.deadline.is_some_and(|deadline| now + wait >= deadline.at) {
             return Next::Return;
         }
+        if !unthrottled || !self.destination.budget.withdraw(now) {
+            self.destination.series.retries_refused.fetch_add(1, Relaxed);
+            return Next::Return;
+        }
+        self.destination.series.retries.fetch_add(1, Relaxed);
         self.attempts += 1;
         self.call.avoid = by;
         Next::After(wait)

@@ -135,6 +135,20 @@ async fn a_lost_connection_fails_what_must_not_be_repeated_and_repeats_what_may(
     assert_eq!(server.calls(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_greets_and_leaves_is_not_dialled_in_a_loop() {
+    let server = Server::echo();
+    let world = World::of(&[&server]);
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        world.ready(1).await;
+        server.cut();
+        wait_for(|| world.endpoints()[0].connection != ConnectionState::Ready, || "cut".into()).await;
+    }
+    let dials = world.network.dials.load(Relaxed);
+    assert!(dials <= 21, "{dials} attempts in 2 s");
+}
+
 #[derive(Debug)]
 struct NeverConnects;
 

@@ -182,3 +182,21 @@ async fn dropping_a_call_resets_its_stream() {
     assert_eq!(cancelled.recv().await, Some(h2::Reason::CANCEL));
     wait_for(|| world.endpoints()[0].in_flight == 0, || "nothing in flight".into()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn messages_beyond_the_service_configs_limits_are_refused() {
+    let limits = r#"{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":10,"maxResponseMessageBytes":12}]}"#;
+    // A flag and four bytes of length before each message.
+    let server = Server::new(|request, respond| async move {
+        let asked = read(request.into_body()).await;
+        let size = asked.get(5).copied().unwrap_or_default();
+        answer(respond, Bytes::from([&[0, 0, 0, 0, size][..], &vec![1; size.into()]].concat())).await;
+    });
+    let world = World::with(&[&server], Config::default(), limits);
+    assert_eq!(world.call(PUT, &[0, 0, 0, 0, 1, 12]).await.expect("just fits").len(), 17);
+    let error = world.call(PUT, &[0, 0, 0, 0, 1, 13]).await.expect_err("too large an answer");
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert!(error.message().contains("a response of 13 bytes exceeds the 12"), "{error}");
+    let error = world.call(PUT, &[0; 5 + 11]).await.expect_err("too large a request");
+    assert_eq!((error.code(), server.calls()), (Code::ResourceExhausted, 2));
+}

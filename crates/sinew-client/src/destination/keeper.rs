@@ -1,107 +1,32 @@
-//! One destination: what its calls share, and the task that keeps it current.
+//! The task that keeps a destination current.
 //!
-//! The task follows the registry's watch, keeps a connection to every registered endpoint, and publishes one
-//! [`Snapshot`] whenever any of that changes. A change of the registry leaves unrelated connections alone; an endpoint
-//! is the same as before if its id and address are.
+//! It follows the registry's watch, keeps a connection to every registered endpoint, and publishes one [`Snapshot`]
+//! whenever any of that changes. A change of the registry leaves unrelated connections alone; an endpoint is the same
+//! as before if its id and address are.
 
+use super::Shared;
 use crate::{
-    backoff, balance,
+    backoff,
     breaker::Breaker,
-    client::Ports,
-    config::Config,
+    config::ConnectionConfig,
     connection::{self, Connection, Event, Happened},
     endpoint::Endpoint,
-    method::Methods,
-    retry::{Budget, Throttle},
     snapshot::{Member, Phase, Snapshot},
 };
-use arc_swap::ArcSwap;
-use http::uri::Authority;
-use sinew_core::{Endpoint as Registered, Policies, ServiceName, State};
+use sinew_core::{Endpoint as Registered, State};
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
-use tokio_util::task::AbortOnDropHandle;
-
-/// What all channels of one service share; ends its task when the last of them, and the client, are gone.
-#[derive(Debug)]
-pub(crate) struct Destination {
-    pub(crate) shared: Arc<Shared>,
-    _task: AbortOnDropHandle<()>,
-}
-
-/// The half that calls read.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) service: ServiceName,
-    pub(crate) authority: Authority,
-    pub(crate) config: Arc<Config>,
-    pub(crate) ports: Ports,
-    pub(crate) methods: Methods,
-    pub(crate) snapshot: ArcSwap<Snapshot>,
-    /// Counts snapshots, for calls that wait for the next one.
-    pub(crate) changed: watch::Sender<u64>,
-    pub(crate) budget: Budget,
-    pub(crate) throttle: Option<Throttle>,
-    grow: Notify,
-    random: AtomicU64,
-}
-
-impl Destination {
-    /// Starts following `service`; needs a running tokio runtime.
-    pub(crate) fn start(service: &ServiceName, ports: &Ports, config: &Arc<Config>, policies: &Arc<Policies>) -> Self {
-        let policy = policies.destination(service);
-        let picker = balance::picker(policy.and_then(|p| p.balancing));
-        let snapshot = Snapshot::new(State::Unknown, Vec::new(), picker);
-        // A service name is a DNS label, and every DNS label an authority.
-        let authority = Authority::try_from(service.as_str()).unwrap_or(Authority::from_static("invalid"));
-        let shared = Arc::new(Shared {
-            service: service.clone(),
-            authority,
-            config: config.clone(),
-            ports: ports.clone(),
-            methods: Methods::new(service, policies.clone()),
-            snapshot: ArcSwap::from_pointee(snapshot),
-            changed: watch::Sender::new(0),
-            budget: Budget::new(&config.retry, Instant::now()),
-            throttle: policy.and_then(|p| p.throttling).map(Throttle::new),
-            grow: Notify::new(),
-            random: AtomicU64::new(ports.rng.next_u64()),
-        });
-        let keeper = Keeper::new(shared.clone(), ports.discover.watch(service));
-        Self { shared, _task: AbortOnDropHandle::new(tokio::spawn(keeper.run())) }
-    }
-}
-
-impl Shared {
-    /// A random number without a lock: SplitMix64 over a shared counter, seeded by the client's generator.
-    pub(crate) fn random(&self) -> u64 {
-        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A call found every stream of this endpoint taken.
-    pub(crate) fn crowded(&self, endpoint: &Endpoint) {
-        if !endpoint.crowded.swap(true, Relaxed) {
-            self.grow.notify_one();
-        }
-    }
-}
 
 /// Keeps one destination current.
-struct Keeper {
+pub(super) struct Keeper {
     shared: Arc<Shared>,
     registry: watch::Receiver<Arc<sinew_core::Snapshot>>,
     /// By registration id.
@@ -136,16 +61,17 @@ enum Stage {
     Open {
         connection: Arc<Connection>,
         suspect: bool,
+        since: Instant,
     },
 }
 
 impl Keeper {
-    fn new(shared: Arc<Shared>, registry: watch::Receiver<Arc<sinew_core::Snapshot>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, registry: watch::Receiver<Arc<sinew_core::Snapshot>>) -> Self {
         let (events, inbox) = mpsc::unbounded_channel();
         Self { shared, registry, slots: BTreeMap::new(), events, inbox, tasks: JoinSet::new(), next_number: 0 }
     }
 
-    async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         self.reconcile();
         loop {
             self.publish();
@@ -218,6 +144,7 @@ impl Keeper {
             name: registered.to_string().into(),
             breaker: Breaker::new(self.shared.config.breaker, Instant::now()),
             in_flight: Default::default(),
+            breakers_opened: self.shared.series.breakers_opened.clone(),
             crowded: Default::default(),
         };
         tracing::debug!(service = %self.shared.service, endpoint = %endpoint.name, "endpoint appeared");
@@ -270,7 +197,7 @@ impl Keeper {
         match happened {
             Happened::Dialing => conn.stage = Stage::Dialing,
             Happened::Ready(connection) => {
-                conn.stage = Stage::Open { connection, suspect: false };
+                conn.stage = Stage::Open { connection, suspect: false, since: Instant::now() };
                 slot.failures = 0;
                 slot.endpoint.crowded.store(false, Relaxed);
                 slot.endpoint.breaker.reconnected();
@@ -285,15 +212,17 @@ impl Keeper {
             Happened::Draining => {
                 tracing::info!(service = %self.shared.service, endpoint = %name, "the server is leaving");
                 // Its task finishes the streams it has. The server may be back on the same address at once.
+                let wait = conn.stage.wait(&self.shared.config.connection);
                 slot.conns.remove(at);
-                self.replace(slot, Duration::ZERO);
+                self.replace(slot, wait);
             }
             Happened::Lost(lost) => {
                 let was_open = matches!(conn.stage, Stage::Open { .. });
+                let wait = conn.stage.wait(&self.shared.config.connection);
                 slot.conns.remove(at);
                 if was_open {
                     tracing::info!(service = %self.shared.service, endpoint = %name, reason = %lost, "connection lost");
-                    self.replace(slot, Duration::ZERO);
+                    self.replace(slot, wait);
                 } else {
                     tracing::debug!(service = %self.shared.service, endpoint = %name, reason = %lost, "no connection");
                     slot.failures += 1;
@@ -334,9 +263,23 @@ impl Keeper {
         let old = self.shared.snapshot.load();
         // Unknown only until the first answer: the watch never goes back to it.
         let state = self.registry.borrow().state;
-        let members = self.slots.values().map(Slot::member).collect();
+        let members: Vec<_> = self.slots.values().map(Slot::member).collect();
+        self.shared.series.publish(&members);
         self.shared.snapshot.store(Arc::new(Snapshot::new(state, members, old.picker.clone())));
         self.shared.changed.send_modify(|count| *count += 1);
+    }
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// How long to wait before a connection that has worked is replaced: not at all, unless it hardly lived. A server
+    /// that accepts, greets and leaves would otherwise be dialled as fast as the network allows.
+    fn wait(&self, config: &ConnectionConfig) -> Duration {
+        match self {
+            Self::Open { since, .. } if since.elapsed() < config.backoff_min => config.backoff_min,
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -356,7 +299,7 @@ impl Slot {
     fn member(&self) -> Member {
         let open = |wanted: bool| {
             self.conns.iter().filter_map(move |c| match &c.stage {
-                Stage::Open { connection, suspect } if *suspect == wanted => Some(connection.clone()),
+                Stage::Open { connection, suspect, .. } if *suspect == wanted => Some(connection.clone()),
                 _ => None,
             })
         };

@@ -1,0 +1,134 @@
+//! One destination: what its calls share, and the owner of the task that keeps it current.
+
+mod keeper;
+
+use crate::{
+    balance,
+    client::Ports,
+    config::Config,
+    endpoint::Endpoint,
+    method::Methods,
+    retry::{Budget, Throttle},
+    snapshot::{Member, Phase, Snapshot},
+};
+use arc_swap::ArcSwap;
+use http::uri::Authority;
+use keeper::Keeper;
+use sinew_core::{Policies, ServiceName, State, stats::Registry};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+/// What all channels of one service share; ends its task when the last of them, and the client, are gone.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) shared: Arc<Shared>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// The half that calls read.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) service: ServiceName,
+    pub(crate) authority: Authority,
+    pub(crate) config: Arc<Config>,
+    pub(crate) ports: Ports,
+    pub(crate) methods: Methods,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// Counts snapshots, for calls that wait for the next one.
+    pub(crate) changed: watch::Sender<u64>,
+    pub(crate) budget: Budget,
+    pub(crate) throttle: Option<Throttle>,
+    pub(crate) series: Series,
+    grow: Notify,
+    random: AtomicU64,
+}
+
+impl Destination {
+    /// Starts following `service`; needs a running tokio runtime.
+    pub(crate) fn start(service: &ServiceName, ports: &Ports, config: &Arc<Config>, policies: &Arc<Policies>) -> Self {
+        let policy = policies.destination(service);
+        let picker = balance::picker(policy.and_then(|p| p.balancing));
+        let snapshot = Snapshot::new(State::Unknown, Vec::new(), picker);
+        // A service name is a DNS label, and every DNS label an authority.
+        let authority = Authority::try_from(service.as_str()).unwrap_or(Authority::from_static("invalid"));
+        let shared = Arc::new(Shared {
+            service: service.clone(),
+            authority,
+            config: config.clone(),
+            ports: ports.clone(),
+            methods: Methods::new(service, policies.clone()),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            changed: watch::Sender::new(0),
+            budget: Budget::new(&config.retry, Instant::now()),
+            throttle: policy.and_then(|p| p.throttling).map(Throttle::new),
+            series: Series::new(service),
+            grow: Notify::new(),
+            random: AtomicU64::new(ports.rng.next_u64()),
+        });
+        let keeper = Keeper::new(shared.clone(), ports.discover.watch(service));
+        Self { shared, _task: AbortOnDropHandle::new(tokio::spawn(keeper.run())) }
+    }
+}
+
+impl Shared {
+    /// A random number without a lock: SplitMix64 over a shared counter, seeded by the client's generator.
+    pub(crate) fn random(&self) -> u64 {
+        let mut z = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A random number in `0.0..1.0`, without a lock.
+    pub(crate) fn random_unit(&self) -> f64 {
+        (self.random() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A call found every stream of this endpoint taken.
+    pub(crate) fn crowded(&self, endpoint: &Endpoint) {
+        if !endpoint.crowded.swap(true, Relaxed) {
+            self.grow.notify_one();
+        }
+    }
+}
+
+/// What a destination reports besides its calls.
+#[derive(Debug)]
+pub(crate) struct Series {
+    endpoints: Arc<AtomicI64>,
+    endpoints_ready: Arc<AtomicI64>,
+    pub(crate) breakers_opened: Arc<AtomicU64>,
+    pub(crate) retries: Arc<AtomicU64>,
+    pub(crate) transparent_retries: Arc<AtomicU64>,
+    /// Retries that the budget or the throttle forbade.
+    pub(crate) retries_refused: Arc<AtomicU64>,
+}
+
+impl Series {
+    fn new(service: &ServiceName) -> Self {
+        let registry = Registry::global();
+        let labels = || vec![("service", service.to_string())];
+        Self {
+            endpoints: registry.gauge("client_endpoints", labels()),
+            endpoints_ready: registry.gauge("client_endpoints_ready", labels()),
+            breakers_opened: registry.counter("client_breakers_opened_total", labels()),
+            retries: registry.counter("client_retries_total", labels()),
+            transparent_retries: registry.counter("client_transparent_retries_total", labels()),
+            retries_refused: registry.counter("client_retries_refused_total", labels()),
+        }
+    }
+
+    /// Follows a new snapshot.
+    fn publish(&self, members: &[Member]) {
+        let ready = members.iter().filter(|m| matches!(m.phase, Phase::Ready { .. })).count();
+        self.endpoints.store(members.len() as i64, Relaxed);
+        self.endpoints_ready.store(ready as i64, Relaxed);
+    }
+}
