@@ -7,7 +7,10 @@ use crate::{
 use rand::Rng;
 use sinew_core::{ServiceName, Snapshot, State};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch::Sender, time::sleep};
+use tokio::{
+    sync::watch::Sender,
+    time::{Instant, sleep},
+};
 
 /// First and longest pause between failing queries; each is drawn from its upper half.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -45,7 +48,8 @@ async fn query(api: &Api, service: &ServiceName, sender: &Sender<Arc<Snapshot>>)
                 if entries.is_empty() && !sender.borrow().endpoints.is_empty() {
                     mark_stale(sender);
                     tracing::warn!(%service, "the registry suddenly lists no instance: asking again before believing it");
-                    sleep(if lost { GRACE_AFTER_LOSS } else { GRACE }).await;
+                    let grace = if lost { GRACE_AFTER_LOSS } else { GRACE };
+                    wait_for_instances(api, service, next, grace).await;
                     match confirm(api, service).await {
                         Ok(Some(entries)) => publish(sender, entries),
                         Ok(None) => tracing::warn!(%service, "the registry lists nothing at all: a token without rights?"),
@@ -69,6 +73,24 @@ async fn query(api: &Api, service: &ServiceName, sender: &Sender<Arc<Snapshot>>)
                 failures += 1;
             }
         }
+    }
+}
+
+/// Ends with the grace period, or as soon as an instance is back: one told again is used again at once.
+async fn wait_for_instances(api: &Api, service: &ServiceName, mut index: u64, grace: Duration) {
+    let end = Instant::now() + grace;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        match api.health(service.as_str(), index.max(1), left.min(WAIT), false).await {
+            Ok((entries, _)) if !entries.is_empty() => return,
+            Ok((_, next)) => index = next,
+            Err(_) => index = 0,
+        }
+        // Neither a storm of wake-ups nor an agent that fails at once may turn this into a busy loop.
+        sleep(DEBOUNCE).await;
     }
 }
 
