@@ -10,7 +10,7 @@ use contracts::order::v1::{FailureReason, ListOrdersRequest, OrderState, PlaceOr
 use databases::{Database, on_both};
 use shop::{Others, Shop, customer, key, product};
 use shop_order::{Catalogue, SqlCatalogue};
-use sinew_server::{Claims, Role};
+use sinew::{Claims, Role};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;

@@ -1,7 +1,7 @@
 //! Who asks, by the token that the server layer verified.
 
 use crate::domain::{Caller, CustomerId};
-use sinew_server::{Claims, Role};
+use sinew::{Claims, Role};
 use tonic::{Request, Status};
 use uuid::Uuid;
 

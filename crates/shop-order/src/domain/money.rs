@@ -9,6 +9,9 @@ use std::fmt;
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// Euros, for demonstrations.
+    pub const EUR: Self = Self(*b"EUR");
+
     /// From its letters; `None` for anything else.
     pub fn parse(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.as_bytes().try_into().ok()?;

@@ -9,9 +9,9 @@ use shop_order::{
     Api, App, Config, Currency, Customer, CustomerId, Deps, Inventory, Money, OrderId, Payments, Product, ProductId, Purchase,
     SqlOrders,
 };
+use sinew::{Claims, Role};
 use sinew_core::BoxFuture;
 use sinew_saga::{Failure, Reason, Timing};
-use sinew_server::{Claims, Role};
 use sinew_sql::Db;
 use std::{
     collections::BTreeMap,
