@@ -1,0 +1,205 @@
+//! A server with one small service, and everything around it.
+
+use sinew_core::{
+    Access, BoxFuture, Context, Idempotency, MethodKind, Policies, Register, RegisterError, Registered, Registration, ServiceName,
+    policy::{GrpcService, Method, ServicePolicy},
+};
+use sinew_proto::{
+    admin::v1::{
+        GetInfoRequest, GetInfoResponse, ListDestinationsRequest, ListDestinationsResponse,
+        admin_service_server::{AdminService, AdminServiceServer},
+    },
+    events::v1::{
+        GetLagRequest, GetLagResponse, SnapshotRequest, SnapshotResponse, SubscribeRequest, SubscribeResponse,
+        events_service_server::{EventsService, EventsServiceServer},
+    },
+};
+use sinew_server::{Claims, Config, Error, Identity, Server};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
+use tonic::{Request, Response, Status, transport::Channel};
+
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+const fn method(path: &'static str, kind: MethodKind, access: Access) -> Method {
+    Method { path, kind, idempotency: Idempotency::NoSideEffects, access }
+}
+
+/// The contracts say INTERNAL of all of these; here each rule has a method.
+pub const POLICY: ServicePolicy = ServicePolicy {
+    name: "test",
+    service_config: "{}",
+    services: &[
+        GrpcService {
+            name: "sinew.admin.v1.AdminService",
+            methods: &[
+                method("/sinew.admin.v1.AdminService/GetInfo", MethodKind::Unary, Access::Public),
+                method("/sinew.admin.v1.AdminService/ListDestinations", MethodKind::Unary, Access::User),
+            ],
+        },
+        GrpcService {
+            name: "sinew.events.v1.EventsService",
+            methods: &[
+                method("/sinew.events.v1.EventsService/Subscribe", MethodKind::ServerStreaming, Access::Internal),
+                method("/sinew.events.v1.EventsService/Snapshot", MethodKind::Unary, Access::Admin),
+                method("/sinew.events.v1.EventsService/GetLag", MethodKind::Unary, Access::Internal),
+            ],
+        },
+    ],
+};
+
+/// What the handlers do and have seen.
+#[derive(Clone, Default)]
+pub struct Handlers {
+    /// Calls that wait until they are let go.
+    pub waiting: Arc<AtomicUsize>,
+    pub let_go: Arc<Notify>,
+    /// Handlers that were dropped before they were let go.
+    pub dropped: Arc<AtomicUsize>,
+    pub context: Arc<Mutex<Context>>,
+    pub claims: Arc<Mutex<Option<Claims>>>,
+}
+
+struct Waiting<'a>(&'a Handlers, bool);
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, SeqCst);
+        if !self.1 {
+            self.0.dropped.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Handlers {
+    async fn get_info(&self, request: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
+        *self.claims.lock().unwrap() = request.extensions().get().cloned();
+        *self.context.lock().unwrap() = Context::current();
+        match request.metadata().get("do").and_then(|v| v.to_str().ok()) {
+            Some("panic") => panic!("asked for"),
+            Some("wait") => {
+                self.waiting.fetch_add(1, SeqCst);
+                let mut guard = Waiting(self, false);
+                self.let_go.notified().await;
+                guard.1 = true;
+            }
+            _ => {}
+        }
+        Ok(Response::new(GetInfoResponse { service: "test".into(), ..GetInfoResponse::default() }))
+    }
+
+    async fn list_destinations(
+        &self,
+        request: Request<ListDestinationsRequest>,
+    ) -> Result<Response<ListDestinationsResponse>, Status> {
+        *self.claims.lock().unwrap() = request.extensions().get().cloned();
+        Ok(Response::new(ListDestinationsResponse::default()))
+    }
+}
+
+type Stream = Pin<Box<dyn tokio_stream::Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl EventsService for Handlers {
+    type SubscribeStream = Stream;
+    async fn subscribe(&self, _: Request<SubscribeRequest>) -> Result<Response<Stream>, Status> {
+        // One message, then silence.
+        let first = tokio_stream::once(Ok(SubscribeResponse::default()));
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, tokio_stream::pending()))))
+    }
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
+        Ok(Response::new(SnapshotResponse::default()))
+    }
+    async fn get_lag(&self, _: Request<GetLagRequest>) -> Result<Response<GetLagResponse>, Status> {
+        Ok(Response::new(GetLagResponse::default()))
+    }
+}
+
+/// Writes down what it is asked.
+#[derive(Debug, Clone, Default)]
+pub struct FakeRegistry {
+    pub log: Arc<Mutex<Vec<String>>>,
+    pub registration: Arc<Mutex<Option<Registration>>>,
+}
+
+impl Register for FakeRegistry {
+    fn register(&self, registration: Registration) -> BoxFuture<'_, Result<Box<dyn Registered>, RegisterError>> {
+        Box::pin(async move {
+            self.log.lock().unwrap().push("register".into());
+            *self.registration.lock().unwrap() = Some(registration);
+            Ok(Box::new(self.clone()) as Box<dyn Registered>)
+        })
+    }
+}
+
+impl Registered for FakeRegistry {
+    fn drain(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { self.log.lock().unwrap().push("drain".into()) })
+    }
+    fn withdraw(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.log.lock().unwrap().push("withdraw".into()) })
+    }
+}
+
+pub struct Running {
+    pub address: SocketAddr,
+    pub handlers: Handlers,
+    pub registry: FakeRegistry,
+    pub shutdown: Arc<Notify>,
+    pub task: JoinHandle<Result<(), Error>>,
+}
+
+pub fn config() -> Config {
+    let identity = Identity {
+        service: ServiceName::new("test").unwrap(),
+        instance: "test-0".into(),
+        version: "9.9.9".into(),
+        advertise_host: None,
+        advertise_port: None,
+    };
+    let mut config = Config::new(identity);
+    config.policies = Arc::new(Policies::resolve(&[POLICY]).unwrap());
+    config.limits.settle = Duration::from_millis(10);
+    config
+}
+
+pub async fn start(mut config: Config) -> Running {
+    let handlers = Handlers::default();
+    let registry = FakeRegistry::default();
+    config.register = Some(Arc::new(registry.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Arc::new(Notify::new());
+    let asked = shutdown.clone();
+    let server = Server::new(config)
+        .add_service(AdminServiceServer::new(handlers.clone()))
+        .add_service(EventsServiceServer::new(handlers.clone()))
+        .descriptors(sinew_proto::DESCRIPTORS);
+    let task = tokio::spawn(server.run_on(listener, async move { asked.notified().await }));
+    let running = Running { address, handlers, registry, shutdown, task };
+    running.eventually("registered", || running.registry.registration.lock().unwrap().is_some()).await;
+    running
+}
+
+impl Running {
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    pub async fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let wait = async {
+            while !condition() {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(LIMIT, wait).await.is_ok(), "not within {LIMIT:?}: {what}; log {:?}", self.registry.log.lock().unwrap());
+    }
+}
