@@ -3,6 +3,7 @@
 use crate::{
     echo::{EchoClient, Message, NAME, POLICY},
     measure::{Measured, cpu_time},
+    registry,
     serve::{CONNECTION_WINDOW, STREAM_WINDOW},
 };
 use anyhow::{Context, ensure};
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use sinew_client::{Client, Config, Ports};
-use sinew_core::{Endpoint, FixedList, Policies, ServiceName};
+use sinew_core::{Policies, ServiceName};
 use std::{
     net::SocketAddr,
     sync::{
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     peer: Peer,
     #[arg(long, value_delimiter = ',')]
     endpoints: Vec<SocketAddr>,
+    /// Sinew finds them in the Consul at this address instead.
+    #[arg(long)]
+    registry: Option<String>,
     #[arg(long, default_value_t = 32)]
     callers: usize,
     #[arg(long)]
@@ -87,7 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     runtime.worker_threads(2).enable_all().build()?.block_on(async {
         match args.peer {
             Peer::Sinew => {
-                let client = sinew(&args.endpoints)?;
+                let client = sinew(args)?;
                 drive(args, EchoClient::new(client.channel(&ServiceName::new(NAME)?))).await
             }
             Peer::Tonic => drive(args, EchoClient::new(tonic(&args.endpoints)?)).await,
@@ -96,13 +100,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// As shipped: default settings, breaker, deadline, retries and statistics on.
-fn sinew(endpoints: &[SocketAddr]) -> anyhow::Result<Client> {
+fn sinew(args: &Args) -> anyhow::Result<Client> {
     let policies = Policies::resolve(&[POLICY])?;
-    let list = FixedList::new();
-    let endpoints = endpoints.iter().enumerate();
-    let endpoints = endpoints.map(|(n, at)| Endpoint::new(&format!("echo-{n}"), &at.ip().to_string(), at.port())).collect();
-    list.set(&ServiceName::new(NAME)?, endpoints);
-    Ok(Client::new(Ports::real(Arc::new(list)), Config::default(), Arc::new(policies))?)
+    let discover = registry::discover(args.registry.as_deref(), &args.endpoints)?;
+    Ok(Client::new(Ports::real(discover), Config::default(), Arc::new(policies))?)
 }
 
 fn tonic(endpoints: &[SocketAddr]) -> anyhow::Result<Channel> {

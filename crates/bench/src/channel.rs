@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Count instructions per call too, with valgrind; takes a minute.
     #[arg(long)]
     instructions: bool,
+    /// Find Sinew's endpoints in the Consul at this address, through the mesh's own watch; without it, in a fixed list.
+    #[arg(long, env = "BENCH_CONSUL")]
+    registry: Option<String>,
     /// Server's core; the client takes the next one, or both on two workers.
     #[arg(long, default_value_t = 0)]
     core: usize,
@@ -49,7 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.runs > 0, "--runs must be at least 1");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(args.core + 1 < cores, "needs two cores, one for the server and one for the client; this machine has {cores}");
-    let server = Server::start(args.core)?;
+    let server = Server::start(args)?;
     let mut rows = Vec::new();
     for &runtime in &args.runtimes {
         for &callers in &args.callers {
@@ -108,6 +111,9 @@ fn client(args: &Args, wrapper: &[&str], endpoints: &str, peer: Peer, runtime: R
     let mut command = Command::new("taskset");
     command.args(["-c", &cores]).args(wrapper).arg(std::env::current_exe()?);
     command.args(["call", "--endpoints", endpoints, "--callers", &callers.to_string()]);
+    if let (Peer::Sinew, Some(registry)) = (peer, &args.registry) {
+        command.args(["--registry", registry]);
+    }
     command.args(["--peer", &name(peer), "--runtime", &name(runtime)]);
     Ok(command)
 }
@@ -149,19 +155,24 @@ struct Server {
 }
 
 impl Server {
-    fn start(core: usize) -> anyhow::Result<Self> {
+    fn start(args: &Args) -> anyhow::Result<Self> {
         let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string()]).arg(std::env::current_exe()?).arg("serve");
+        command.args(["-c", &args.core.to_string()]).arg(std::env::current_exe()?).arg("serve");
+        if let Some(registry) = &args.registry {
+            command.args(["--registry", registry]);
+        }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("taskset (package util-linux)")?;
         let mut endpoints = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut endpoints)?;
+        ensure!(!endpoints.is_empty(), "the server process failed");
         Ok(Self { child, endpoints: endpoints.trim().to_owned() })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // The end of its input ends it, after it has left the registry.
+        drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }

@@ -72,6 +72,32 @@ where
     }
 }
 
+/// What Consul's gRPC check asks for.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HealthRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Health {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+struct Serving;
+
+impl UnaryService<HealthRequest> for Serving {
+    type Response = Health;
+    type Future = Ready<Result<Response<Health>, Status>>;
+
+    fn call(&mut self, _: Request<HealthRequest>) -> Self::Future {
+        ready(Ok(Response::new(Health { status: 1 })))
+    }
+}
+
 /// The generated server's place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EchoServer;
@@ -98,8 +124,13 @@ impl Service<http::Request<hyper::body::Incoming>> for EchoServer {
 
     fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
         Box::pin(async move {
-            if request.uri().path() != SAY {
-                return Ok(Status::unimplemented("only Say").into_http());
+            match request.uri().path() {
+                SAY => {}
+                CHECK => {
+                    let codec = ProstCodec::<Health, HealthRequest>::default();
+                    return Ok(tonic::server::Grpc::new(codec).unary(Serving, request.map(Body::new)).await);
+                }
+                _ => return Ok(Status::unimplemented("only Say and Check").into_http()),
             }
             let codec = ProstCodec::<Message, Message>::default();
             Ok(tonic::server::Grpc::new(codec).unary(Say, request.map(Body::new)).await)

@@ -8,6 +8,7 @@ mod call;
 mod channel;
 mod echo;
 mod measure;
+mod registry;
 mod report;
 mod serve;
 

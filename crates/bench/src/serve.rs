@@ -1,6 +1,6 @@
 //! The server process: one echo service behind several listeners, on one thread.
 
-use crate::echo::EchoServer;
+use crate::{echo::EchoServer, registry};
 use anyhow::Context;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// How many endpoints to play.
     #[arg(long, default_value_t = 3)]
     listeners: usize,
+    /// Register them with the Consul at this address.
+    #[arg(long)]
+    registry: Option<String>,
 }
 
 /// Prints its addresses in one line, then serves until its standard input ends.
@@ -33,13 +36,22 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     let mut addresses = Vec::new();
     for _ in 0..args.listeners {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port on loopback")?;
-        addresses.push(listener.local_addr()?.to_string());
+        addresses.push(listener.local_addr()?);
         tasks.spawn(accept(listener));
     }
-    println!("{}", addresses.join(","));
-    // The parent's death closes the pipe.
+    let consul = args.registry.as_deref().map(registry::consul).transpose()?;
+    let registered = match &consul {
+        Some(consul) => registry::register(consul, &addresses).await?,
+        None => Vec::new(),
+    };
+    println!("{}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
+    // The parent's end, whatever its kind, closes the pipe.
     let orphaned = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
-    orphaned.await?.map(drop).context("standard input")
+    let read = orphaned.await?.map(drop).context("standard input");
+    for one in registered {
+        one.withdraw().await;
+    }
+    read
 }
 
 async fn accept(listener: TcpListener) {
