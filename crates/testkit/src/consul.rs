@@ -70,7 +70,7 @@ impl Consul {
 
 /// The one named, the one `cargo xtask test` fetched, or the one on the path.
 fn program() -> PathBuf {
-    let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/consul/consul"));
+    let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/bin/consul"));
     std::env::var_os("SINEW_TEST_CONSUL")
         .map(PathBuf::from)
         .unwrap_or_else(|| if fetched.exists() { fetched } else { "consul".into() })

@@ -1,0 +1,79 @@
+//! A process killed at any of the places where it hurts: every order still ends, and everything happened exactly once.
+
+use crate::{
+    on_both_registries,
+    world::{Kind, PLENTY, SCARCE, SOON, World},
+};
+use anyhow::ensure;
+use contracts::order::v1::CancelOrderRequest;
+use std::time::Duration;
+use testkit::wait_for;
+
+on_both_registries!(a_kill_at_any_place_in_any_participant_leaves_one_story);
+
+/// From the moment the dead process is back.
+const TERMINAL: Duration = Duration::from_secs(10);
+
+/// Orders whose bank is silent may take until the saga's patience with it ends.
+const SILENT_BANK: Duration = Duration::from_secs(40);
+
+async fn a_kill_at_any_place_in_any_participant_leaves_one_story(kind: Kind) -> anyhow::Result<()> {
+    let mut world = World::start(kind).await?;
+    let order = shop_order::failpoints();
+    let mut places: Vec<(&str, &str)> = order.iter().map(|place| ("order", place.as_str())).collect();
+    places.extend(shop_inventory::FAILPOINTS.iter().map(|place| ("inventory", *place)));
+    places.extend(shop_payment::FAILPOINTS.iter().map(|place| ("payment", *place)));
+    ensure!(places.len() >= 20, "only {} places to die: is a list empty?", places.len());
+
+    for (service, place) in places {
+        eprintln!("{place}");
+        let (armed, other) = (format!("{service}-0"), format!("{service}-1"));
+        // The one that is armed is alone, so that its place is reached; the other comes back when it has died.
+        world.replica(&other)?.kill()?;
+        world.run(service, 0, Some(place))?;
+        world.up(service).await?;
+        let placed = world.until_it_dies(&armed, place).await?;
+        world.run(service, 1, None)?;
+        world.run(service, 0, None)?;
+        world.all_passing(SOON).await?;
+        for (order_id, limit) in placed {
+            world.ended(&order_id, limit).await?;
+        }
+        world.books_agree().await?;
+    }
+    Ok(())
+}
+
+impl World {
+    async fn up(&mut self, service: &str) -> anyhow::Result<()> {
+        self.passing(service, 1, SOON).await
+    }
+
+    /// Places orders of every kind until the armed process has died. Answers may be missing: what was placed is found
+    /// again by its key.
+    async fn until_it_dies(&mut self, armed: &str, place: &str) -> anyhow::Result<Vec<(String, Duration)>> {
+        let mut placed = Vec::new();
+        for round in 0.. {
+            let wishes = [(PLENTY, 1, "tok_ok"), (PLENTY, 1, "tok_declined"), (SCARCE, 4, "tok_ok"), (PLENTY, 1, "tok_timeout")];
+            for (product, quantity, card) in wishes {
+                // The orders themselves may be what dies.
+                let Ok(order) = self.place(product, quantity, card).await else { continue };
+                let limit = if card == "tok_timeout" { SILENT_BANK } else { TERMINAL };
+                if card == "tok_timeout" {
+                    let cancel = CancelOrderRequest { idempotency_key: order.order_id.clone(), order_id: order.order_id.clone() };
+                    self.orders().cancel_order(self.request(cancel)?).await.ok();
+                }
+                placed.push((order.order_id, limit));
+            }
+            let died = wait_for("the armed process to die", Duration::from_secs(6), async || {
+                let ended = self.replica(armed).map_err(|e| e.to_string())?.ended();
+                ended.map(drop).ok_or_else(|| "it lives".to_owned())
+            });
+            match died.await {
+                Ok(()) => break,
+                Err(error) => ensure!(round < 3, "{place} is never reached: {error}"),
+            }
+        }
+        Ok(placed)
+    }
+}
