@@ -12,7 +12,7 @@ use tokio::time::Instant;
 pub(crate) struct Call<B> {
     /// What is known of the method, and its series.
     pub(crate) method: Arc<Method>,
-    /// Whose name `:authority` is set to is the destination's; this is the rest.
+    /// The method's path; scheme and authority are the destination's.
     pub(crate) path: PathAndQuery,
     /// The caller's headers, and what layers added.
     pub(crate) headers: HeaderMap,

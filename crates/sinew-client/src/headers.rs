@@ -88,7 +88,7 @@ mod tests {
             (Duration::from_secs(10), "10S"),
             (Duration::from_millis(1500), "1500000u"),
             (Duration::from_nanos(1_999), "1u"),
-            (Duration::from_millis(100_000_001), "100000001m".get(..9).map_or("", |_| "100000S")),
+            (Duration::from_millis(100_000_001), "100000S"),
             (Duration::from_millis(99_999_999), "99999999m"),
             (Duration::MAX, "99999999H"),
         ] {
