@@ -63,7 +63,7 @@ impl Step<Purchase> for ConfirmOrder {
     }
 }
 
-/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`sinew_core::failpoint`].
+/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`mod@sinew_core::failpoint`].
 pub fn failpoints() -> Vec<String> {
     let own = ["order.place.before_commit", "order.place.after_commit", "order.cancel.before_commit", "order.cancel.after_commit"];
     let steps = [RESERVE, CHARGE, CONFIRM].into_iter().flat_map(|step| sinew_saga::failpoints(NAME, step));

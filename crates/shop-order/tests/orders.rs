@@ -175,11 +175,7 @@ async fn what_is_not_known_is_waited_for(database: Database) {
         ..shop.wish(1, "tok_ok")
     };
     let catalogue = SqlCatalogue::new(shop.db.clone());
-    let (placed, put) = tokio::join!(shop.place(wish(news.id.0.to_string())), async {
-        // After the first look, which finds nothing.
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-        catalogue.put_product(&news).await
-    });
+    let (placed, put) = tokio::join!(shop.place(wish(news.id.0.to_string())), catalogue.put_product(&news));
     put.unwrap();
     assert_eq!(placed.unwrap().lines[0].product_name, "for 5");
     let unknown = key();

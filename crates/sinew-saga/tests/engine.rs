@@ -12,7 +12,7 @@ use sinew_proto::saga::v1::{
     GetSagaRequest, ListSagasRequest, ResumeSagaRequest, SagaState, SkipStepRequest, saga_service_client::SagaServiceClient,
 };
 use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase};
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tonic::Code;
 use world::{Answer, Gate, STEPS, Shop, fast};
 
@@ -156,12 +156,11 @@ async fn a_frozen_coordinator_cannot_write(database: Database) {
     let told = shop.told(id).await;
     gate.open();
     let fenced = Registry::global().counter("saga_fenced_writes_total", vec![("saga", saga.kind.clone())]);
-    let refused = async {
-        while fenced.load(std::sync::atomic::Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let refused = async || match fenced.load(Relaxed) {
+        0 => Err("no write was refused".to_owned()),
+        _ => Ok(()),
     };
-    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the frozen one's write is refused");
+    testkit::wait_for("the frozen one's write", Duration::from_secs(10), refused).await.unwrap();
     assert_eq!(shop.told(id).await, told);
     assert_eq!(shop.world.effects(id), calls('+', 0..3));
     assert_eq!(healthy.sagas.get(id).await.unwrap().0, saga);

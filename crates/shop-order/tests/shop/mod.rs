@@ -172,16 +172,11 @@ impl Shop {
     }
 
     pub(crate) async fn until(&self, order: &Order, wanted: impl Fn(&Order) -> bool) -> Order {
-        let mut last = order.clone();
-        let found = async {
-            while !wanted(&last) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                last = self.get_as(&self.ann, &order.order_id).await.unwrap();
-            }
+        let look = async || {
+            let order = self.get_as(&self.ann, &order.order_id).await.unwrap();
+            if wanted(&order) { Ok(order) } else { Err(format!("{order:?}")) }
         };
-        let found = tokio::time::timeout(Duration::from_secs(20), found).await;
-        assert!(found.is_ok(), "still {last:?}");
-        last
+        testkit::wait_for("the order", Duration::from_secs(20), look).await.unwrap()
     }
 
     /// The kinds and versions of the order's events, in order.

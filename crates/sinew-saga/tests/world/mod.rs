@@ -193,19 +193,11 @@ impl Shop {
 
     /// Waits until the saga looks as wanted.
     pub(crate) async fn until(&self, replica: &Replica, id: Uuid, wanted: impl Fn(&Saga) -> bool) -> Saga {
-        let mut last = None;
-        let found = async {
-            loop {
-                let saga = replica.sagas.get(id).await.unwrap().0;
-                if wanted(&saga) {
-                    return saga;
-                }
-                last = Some(saga);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+        let look = async || {
+            let saga = replica.sagas.get(id).await.unwrap().0;
+            if wanted(&saga) { Ok(saga) } else { Err(format!("{saga:?}")) }
         };
-        let found = timeout(Duration::from_secs(20), found).await;
-        found.unwrap_or_else(|_| panic!("still {last:?}"))
+        testkit::wait_for("the saga", Duration::from_secs(20), look).await.unwrap()
     }
 
     pub(crate) async fn end(&self, replica: &Replica, id: Uuid) -> Saga {
