@@ -4,19 +4,8 @@ use crate::{
     exit::{Exit, chain},
     shutdown::Signals,
 };
-/// Takes the place of the embedded registry until that is there.
-#[derive(Debug)]
-pub(crate) struct Agent;
-
-impl Agent {
-    fn builder() -> Self {
-        Self
-    }
-
-    async fn bind(self, _: SocketAddr) -> std::io::Result<Self> {
-        Err(std::io::Error::other("this build has no embedded registry; set CONSUL_HTTP_ADDR"))
-    }
-}
+use sinew_consul_embedded::Agent;
+use std::{io::ErrorKind, net::SocketAddr};
 
 /// Runs the embedded registry alone: the part of Consul's HTTP API that the mesh uses, on this machine only.
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,6 @@ mod crew;
 mod data;
 mod plan;
 
-use crate::agent::Agent;
 use crate::{
     agent,
     exit::{Exit, chain},
@@ -27,6 +26,7 @@ use crew::Crew;
 use data::DataDir;
 use serde::Serialize;
 use sinew_consul::Service;
+use sinew_consul_embedded::Agent;
 use sinew_core::Health;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -77,6 +77,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
         return Err(Exit::usage(format!("others cannot reach {}: give the host to be reached by with --advertise", args.bind)));
     }
     let database_url = database_url()?;
+    plan::check(database_url.as_deref())?;
     let data = DataDir::claim(&args.data_dir)?;
     let issuer = Issuer::open(data.path())?;
     let (address, _embedded) = registry(&args).await?;

@@ -10,6 +10,17 @@ pub(crate) const TIERS: &[&[&str]] = &[&["order"], &["inventory", "payment"]];
 /// Where each service's own database is named in a URL that all of them share.
 const SERVICE: &str = "{service}";
 
+/// Refuses one database for all.
+pub(crate) fn check(database_url: Option<&str>) -> Result<(), Exit> {
+    if database_url.is_none_or(|url| url.contains(SERVICE)) {
+        return Ok(());
+    }
+    Err(Exit::usage(format!(
+        "DATABASE_URL names one database, but every service owns its own: write {SERVICE} where its name belongs, \
+         as in postgres://localhost/shop_{SERVICE}"
+    )))
+}
+
 /// Every process to run.
 pub(crate) fn slots(
     args: &Args,
@@ -18,12 +29,6 @@ pub(crate) fn slots(
     consul: &str,
     database_url: Option<&str>,
 ) -> Result<Vec<Vec<Slot>>, Exit> {
-    if database_url.is_some_and(|url| !url.contains(SERVICE)) {
-        return Err(Exit::usage(format!(
-            "DATABASE_URL names one database, but every service owns its own: write {SERVICE} where its name belongs, \
-             as in postgres://localhost/shop_{SERVICE}"
-        )));
-    }
     let program = std::env::current_exe().map_err(|e| Exit::unavailable(format!("cannot find this program: {e}")))?;
     let slot = |service: &str, number: u16| -> Slot {
         let instance = format!("{service}-{number}");
@@ -88,6 +93,7 @@ mod tests {
 
     #[test]
     fn one_database_for_all_is_refused() {
-        assert_eq!(planned(Some("postgres://localhost/shop")).unwrap_err().code(), 64);
+        assert_eq!(check(Some("postgres://localhost/shop")).unwrap_err().code(), 64);
+        assert!(check(None).is_ok());
     }
 }
