@@ -49,7 +49,8 @@ impl Grpcurl {
     pub async fn call(&self, address: &str, token: Option<&str>, method: &str, request: &Value) -> anyhow::Result<Reply> {
         let mut args = vec!["-plaintext".to_owned(), "-emit-defaults".to_owned(), "-d".to_owned(), request.to_string()];
         if let Some(token) = token {
-            args.extend(["-H".to_owned(), format!("authorization: Bearer {token}")]);
+            // For the call alone: reflection needs no token, and would refuse a bad one first.
+            args.extend(["-rpc-header".to_owned(), format!("authorization: Bearer {token}")]);
         }
         args.extend([address.to_owned(), method.to_owned()]);
         let output = self.run(&args).await?;
