@@ -35,7 +35,7 @@ pub(crate) fn health_entry(node: &Node, service: &Service) -> Value {
         "Output": "Agent alive and reachable", "ServiceID": "", "ServiceName": "", "ServiceTags": [], "Type": "", "Definition": {},
         "CreateIndex": 10, "ModifyIndex": 10,
     })];
-    checks.extend(service.checks.values().map(|c| check(node, service, c, true)));
+    checks.extend(service.checks.values().map(|c| check(node, service, c, View::Catalogue)));
     json!({
         "Node": {
             "ID": node.id, "Node": node.name, "Address": node.address, "Datacenter": node.datacenter,
@@ -76,7 +76,7 @@ pub(crate) fn catalog_services(state: &State) -> Value {
 
 /// `agent/checks`.
 pub(crate) fn agent_checks(state: &State) -> Value {
-    let all = state.services().flat_map(|s| s.checks.values().map(move |c| (c.id.clone(), check(&state.node, s, c, false))));
+    let all = state.services().flat_map(|s| s.checks.values().map(move |c| (c.id.clone(), check(&state.node, s, c, View::Checks))));
     Value::Object(all.collect())
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn agent_health(state: &State, id: &str) -> (u16, String, Value) {
         Status::Warning => (429, "warning"),
         Status::Critical => (503, "critical"),
     };
-    let checks: Vec<_> = service.checks.values().map(|c| check(&state.node, service, c, false)).collect();
+    let checks: Vec<_> = service.checks.values().map(|c| check(&state.node, service, c, View::Health)).collect();
     (status, word.to_owned(), json!({"AggregatedStatus": word, "Service": agent_service(service), "Checks": checks}))
 }
 
@@ -107,18 +107,29 @@ pub(crate) fn agent_self(node: &Node) -> Value {
     })
 }
 
-fn check(node: &Node, service: &Service, check: &Check, indexed: bool) -> Value {
+/// Where a check is shown. Indexes are the catalogue's; only the agent's health view writes absent tags as null.
+enum View {
+    Catalogue,
+    Checks,
+    Health,
+}
+
+fn check(node: &Node, service: &Service, check: &Check, view: View) -> Value {
     let kind = match check.kind {
         crate::definition::Kind::Grpc { .. } => "grpc",
         crate::definition::Kind::Ttl(_) => "ttl",
         crate::definition::Kind::Maintenance => "maintenance",
     };
-    // The agent's own view has no indexes: those are the catalogue's.
+    let indexed = matches!(view, View::Catalogue);
     let (create, modify) = if indexed { (check.create_index, check.modify_index) } else { (0, 0) };
+    let tags = match view {
+        View::Health => json!(check.service_tags),
+        View::Catalogue | View::Checks => json!(check.service_tags.clone().unwrap_or_default()),
+    };
     json!({
         "Node": node.name, "CheckID": check.id, "Name": check.name, "Status": check.status.name(), "Notes": check.notes,
         "Output": check.output, "ServiceID": service.definition.id, "ServiceName": service.definition.name,
-        "ServiceTags": service.tags(), "Type": kind, "Definition": {}, "CreateIndex": create, "ModifyIndex": modify,
+        "ServiceTags": tags, "Type": kind, "Definition": {}, "CreateIndex": create, "ModifyIndex": modify,
     })
 }
 

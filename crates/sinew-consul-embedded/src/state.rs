@@ -55,6 +55,8 @@ pub(crate) struct Check {
     pub status: Status,
     pub output: String,
     pub kind: Kind,
+    /// The service's tags when the check was made.
+    pub service_tags: Option<Vec<String>>,
     pub create_index: u64,
     pub modify_index: u64,
     forget_after: Option<Duration>,
@@ -195,6 +197,7 @@ impl State {
             output: String::new(),
             expires: if let Kind::Ttl(ttl) = kind { now.checked_add(ttl) } else { None },
             kind,
+            service_tags: service.tags.clone(),
             create_index: 0,
             modify_index: 0,
             forget_after: check.forget_after()?,
@@ -223,6 +226,7 @@ impl State {
         let check_id = format!("{MAINTENANCE}{id}");
         let changed = if enable {
             let known = service.checks.contains_key(&check_id);
+            let service_tags = service.definition.tags.clone();
             service.checks.entry(check_id.clone()).or_insert_with(|| Check {
                 id: check_id,
                 name: "Service Maintenance Mode".into(),
@@ -230,6 +234,7 @@ impl State {
                 status: Status::Critical,
                 output: String::new(),
                 kind: Kind::Maintenance,
+                service_tags,
                 create_index: index,
                 modify_index: index,
                 forget_after: None,
