@@ -5,7 +5,7 @@ use crate::{
     world::{Kind, PLENTY, SCARCE, SOON, World},
 };
 use anyhow::ensure;
-use contracts::order::v1::CancelOrderRequest;
+use contracts::order::v1::{CancelOrderRequest, OrderState};
 use std::time::Duration;
 use testkit::wait_for;
 
@@ -29,42 +29,36 @@ async fn a_kill_at_any_place_in_any_participant_leaves_one_story(kind: Kind) -> 
         eprintln!("{place}");
         let (armed, other) = (format!("{service}-0"), format!("{service}-1"));
         // The one that is armed is alone, so that its place is reached; the other comes back when it has died.
-        world.replica(&other)?.kill()?;
+        world.leave(&other).await?;
         world.run(service, 0, Some(place))?;
-        world.up(service).await?;
-        let placed = world.until_it_dies(&armed, place).await?;
+        world.passing(service, 1, SOON).await?;
+        let silent = world.until_it_dies(&armed, place).await?;
         world.run(service, 1, None)?;
         world.run(service, 0, None)?;
         world.all_passing(SOON).await?;
-        for (order_id, limit) in placed {
-            world.ended(&order_id, limit).await?;
-        }
+        world.all_ended(&silent, TERMINAL).await?;
+        world.all_ended(&[], SILENT_BANK).await?;
         world.books_agree().await?;
     }
     Ok(())
 }
 
 impl World {
-    async fn up(&mut self, service: &str) -> anyhow::Result<()> {
-        self.passing(service, 1, SOON).await
-    }
-
-    /// Places orders of every kind until the armed process has died. Answers may be missing: what was placed is found
-    /// again by its key.
-    async fn until_it_dies(&mut self, armed: &str, place: &str) -> anyhow::Result<Vec<(String, Duration)>> {
-        let mut placed = Vec::new();
+    /// Places orders of every kind until the armed process has died; gives those whose bank is silent. Answers may be
+    /// missing: the one who would give them may be the one who dies.
+    async fn until_it_dies(&mut self, armed: &str, place: &str) -> anyhow::Result<Vec<String>> {
+        let mut silent = Vec::new();
         for round in 0.. {
             let wishes = [(PLENTY, 1, "tok_ok"), (PLENTY, 1, "tok_declined"), (SCARCE, 4, "tok_ok"), (PLENTY, 1, "tok_timeout")];
             for (product, quantity, card) in wishes {
-                // The orders themselves may be what dies.
                 let Ok(order) = self.place(product, quantity, card).await else { continue };
-                let limit = if card == "tok_timeout" { SILENT_BANK } else { TERMINAL };
                 if card == "tok_timeout" {
                     let cancel = CancelOrderRequest { idempotency_key: order.order_id.clone(), order_id: order.order_id.clone() };
                     self.orders().cancel_order(self.request(cancel)?).await.ok();
+                    silent.push(order.order_id);
                 }
-                placed.push((order.order_id, limit));
             }
+            silent.extend(self.cancel_while_payment_is_frozen().await.unwrap_or_default());
             let died = wait_for("the armed process to die", Duration::from_secs(6), async || {
                 let ended = self.replica(armed).map_err(|e| e.to_string())?.ended();
                 ended.map(drop).ok_or_else(|| "it lives".to_owned())
@@ -74,6 +68,36 @@ impl World {
                 Err(error) => ensure!(round < 3, "{place} is never reached: {error}"),
             }
         }
-        Ok(placed)
+        Ok(silent)
+    }
+    /// An order that turns back while nobody knows whether it was charged: the way to a refund.
+    async fn cancel_while_payment_is_frozen(&mut self) -> anyhow::Result<Vec<String>> {
+        let alive: Vec<_> =
+            ["payment-0", "payment-1"].into_iter().filter(|p| self.replica(p).is_ok_and(|r| r.ended().is_none())).collect();
+        for payment in &alive {
+            self.replica(payment)?.freeze()?;
+        }
+        let turned = self.turn_back().await;
+        for payment in &alive {
+            self.replica(payment)?.thaw()?;
+        }
+        turned
+    }
+
+    async fn turn_back(&self) -> anyhow::Result<Vec<String>> {
+        let order_id = self.place(PLENTY, 1, "tok_ok").await?.order_id;
+        self.reaches(&order_id, OrderState::Processing).await?;
+        let cancel = CancelOrderRequest { idempotency_key: order_id.clone(), order_id: order_id.clone() };
+        self.orders().cancel_order(self.request(cancel)?).await?;
+        self.reaches(&order_id, OrderState::Compensating).await?;
+        Ok(vec![order_id])
+    }
+
+    async fn reaches(&self, order_id: &str, state: OrderState) -> anyhow::Result<()> {
+        wait_for(&format!("{state:?}"), TERMINAL, async || {
+            let order = self.order(order_id).await.map_err(|e| e.to_string())?;
+            if order.state() == state { Ok(()) } else { Err(format!("{order:?}")) }
+        })
+        .await
     }
 }

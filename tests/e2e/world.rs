@@ -148,6 +148,15 @@ impl World {
         Ok(())
     }
 
+    /// Ends a replica in order, so that the registry no longer lists it.
+    pub(crate) async fn leave(&mut self, instance: &str) -> anyhow::Result<()> {
+        let replica = self.replica(instance)?;
+        replica.terminate()?;
+        replica.wait(SOON).await?;
+        self.services.remove(instance);
+        Ok(())
+    }
+
     /// The process of a replica.
     pub(crate) fn replica(&mut self, instance: &str) -> anyhow::Result<&mut Running> {
         self.services.get_mut(instance).with_context(|| format!("there is no {instance}"))
@@ -246,6 +255,31 @@ impl World {
         Ok(order)
     }
 
+    /// Waits until every order has ended but those of `but`: also those whose placing was never answered.
+    pub(crate) async fn all_ended(&self, but: &[String], limit: Duration) -> anyhow::Result<()> {
+        wait_for("the end of all orders", limit, async || {
+            let orders = self.all_orders().await.map_err(|e| e.to_string())?;
+            let ended = |o: &Order| matches!(o.state(), OrderState::Completed | OrderState::Failed);
+            let open: Vec<_> = orders.iter().filter(|o| !ended(o) && !but.contains(&o.order_id)).collect();
+            if open.is_empty() { Ok(()) } else { Err(format!("{open:?}")) }
+        })
+        .await
+    }
+
+    async fn all_orders(&self) -> anyhow::Result<Vec<Order>> {
+        let (mut orders, mut page_token) = (Vec::new(), String::new());
+        loop {
+            // The largest page that is given.
+            let request = ListOrdersRequest { page_size: 500, page_token, ..ListOrdersRequest::default() };
+            let page = self.orders().list_orders(self.request(request)?).await?.into_inner();
+            orders.extend(page.orders);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(orders);
+            }
+        }
+    }
+
     /// Collects what everybody holds and fails if it is not one story.
     pub(crate) async fn books_agree(&self) -> anyhow::Result<()> {
         let found = self.books().await?.contradictions();
@@ -255,18 +289,10 @@ impl World {
 
     async fn books(&self) -> anyhow::Result<Books> {
         let mut books = Books { on_hand: SHELVES.iter().map(|(p, n)| ((*p).to_owned(), *n)).collect(), ..Books::default() };
+        books.orders = self.all_orders().await?;
         // The largest page that is given.
         let page_size = 500;
         let mut page_token = String::new();
-        loop {
-            let request = ListOrdersRequest { page_size, page_token, ..ListOrdersRequest::default() };
-            let page = self.orders().list_orders(self.request(request)?).await?.into_inner();
-            books.orders.extend(page.orders);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
         loop {
             let request = ListReservationsRequest { page_size, page_token, ..ListReservationsRequest::default() };
             let page = self.inventory().list_reservations(request).await?.into_inner();

@@ -14,8 +14,8 @@ const CONSUL: &[&str] = &[
     "v1/session",
     "v1/status",
     "v1/txn",
-    "consulrs",
-    "rustify",
+    "consulrs::",
+    "rustify::",
 ];
 
 /// The real agent, ours, what tests both, and what starts one. `bench` and the end-to-end tests go through these.

@@ -21,8 +21,9 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What every service may depend on.
-const SERVICES: &[&str] = &["contracts", "sinew", "sinew-core", "sinew-events", "sinew-proto", "sinew-saga", "sinew-sql"];
+/// What every service may depend on: `sinew-server` for the claims of a token.
+const SERVICES: &[&str] =
+    &["contracts", "sinew", "sinew-core", "sinew-events", "sinew-proto", "sinew-saga", "sinew-server", "sinew-sql"];
 
 /// May depend on anything, and nothing on them.
 const TOPS: &[&str] = &["bench", ""];

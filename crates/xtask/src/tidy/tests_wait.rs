@@ -2,8 +2,8 @@
 
 use super::tree::{Breach, SourceFile, Tree};
 
-/// On the line above a sleep that polls for a condition until a limit.
-const POLLS: &str = "tidy: polls";
+/// On the line of a sleep that is right, or above it, with the reason: one that polls, or that is what is tested.
+const POLLS: &str = "sleeps:";
 
 pub(super) fn none_ignored(tree: &Tree) -> Vec<Breach> {
     let mut breaches = Vec::new();
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn a_test_that_sleeps_is_seen() {
         let sleep = "tokio::time::sleep(SECOND).await;\n";
-        let in_tests = format!("{sleep}#[cfg(test)]\n{sleep}// tidy: polls until ready\n{sleep}");
+        let in_tests = format!("{sleep}#[cfg(test)]\n{sleep}// sleeps: polls until ready\n{sleep}");
         let paused = format!("#[tokio::test(start_paused = true)]\n{sleep}");
         let tree = Tree::planted([("crates/a/src/lib.rs", &in_tests), ("crates/a/tests/b.rs", &paused)]);
         let breaches = none_sleeps(&tree);
