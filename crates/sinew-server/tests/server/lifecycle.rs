@@ -65,16 +65,18 @@ async fn reflection_shows_what_the_port_serves_in_both_versions() {
     }
     assert!(!names.iter().any(|n| n == "sinew.saga.v1.SagaService"), "not served here: {names:?}");
 
-    let request = v1alpha::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
-            "sinew.admin.v1.AdminService".into(),
-        )),
-    };
-    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
-    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
-    let answer = answers.message().await.unwrap().unwrap().message_response;
-    assert!(matches!(answer, Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))), "{answer:?}");
+    // Older tools speak v1alpha, and look the types of error details up before they show them.
+    for symbol in ["sinew.admin.v1.AdminService", "google.rpc.BadRequest"] {
+        let asked = v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(symbol.into());
+        let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+        let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(server.channel().await);
+        let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap().message_response;
+        assert!(
+            matches!(answer, Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))),
+            "{symbol}: {answer:?}"
+        );
+    }
 }
 
 #[tokio::test]
