@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use sinew_consul_embedded::Agent;
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
@@ -20,7 +21,7 @@ use std::{
 const FEW: u64 = 2_000;
 const MANY: u64 = 10_000;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Print one JSON object per row instead of a table.
     #[arg(long)]
@@ -40,7 +41,8 @@ pub(crate) struct Args {
     /// Count instructions per call too, with valgrind; takes a minute.
     #[arg(long)]
     instructions: bool,
-    /// Find Sinew's endpoints in the Consul at this address, through the mesh's own watch; without it, in a fixed list.
+    /// Find Sinew's endpoints in the Consul at this address; without it, in an embedded agent. Through the mesh's own watch
+    /// either way.
     #[arg(long, env = "BENCH_CONSUL")]
     registry: Option<String>,
     /// Server's core; the client takes the next one, or both on two workers.
@@ -52,6 +54,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.runs > 0, "--runs must be at least 1");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     ensure!(args.core + 1 < cores, "needs two cores, one for the server and one for the client; this machine has {cores}");
+    // Its worker sleeps while nothing changes: it takes nothing from the peers.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let (registry, _agent) = match &args.registry {
+        Some(address) => (address.clone(), None),
+        None => {
+            let agent = runtime.block_on(Agent::builder().bind(([127, 0, 0, 1], 0).into())).context("the embedded registry")?;
+            (agent.local_addr().to_string(), Some(agent))
+        }
+    };
+    let args = &Args { registry: Some(registry), ..args.clone() };
     let server = Server::start(args)?;
     let mut rows = Vec::new();
     for &runtime in &args.runtimes {

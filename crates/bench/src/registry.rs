@@ -24,8 +24,8 @@ pub(crate) fn discover(registry: Option<&str>, list: &[SocketAddr]) -> anyhow::R
     Ok(Arc::new(fixed))
 }
 
-/// Registers every endpoint; they stay registered until withdrawn.
-pub(crate) async fn register(consul: &Consul, list: &[SocketAddr]) -> anyhow::Result<Vec<Box<dyn Registered>>> {
+/// Registers every endpoint, with its health checked at `check`; they stay registered until withdrawn.
+pub(crate) async fn register(consul: &Consul, list: &[SocketAddr], check: SocketAddr) -> anyhow::Result<Vec<Box<dyn Registered>>> {
     let mut registered = Vec::new();
     for (n, at) in list.iter().enumerate() {
         let registration = Registration {
@@ -33,7 +33,7 @@ pub(crate) async fn register(consul: &Consul, list: &[SocketAddr]) -> anyhow::Re
             id: format!("echo-{n}"),
             host: at.ip().to_string(),
             port: at.port(),
-            check: None,
+            check: Some(check),
             tags: Vec::new(),
             meta: Default::default(),
         };

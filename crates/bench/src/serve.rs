@@ -2,12 +2,16 @@
 
 use crate::{echo::EchoServer, registry};
 use anyhow::Context;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
+use tonic::body::Body;
+use tower_service::Service;
 
 /// HTTP/2 windows of both sides and both peers, in bytes.
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
@@ -37,11 +41,19 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     for _ in 0..args.listeners {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port on loopback")?;
         addresses.push(listener.local_addr()?);
-        tasks.spawn(accept(listener));
+        tasks.spawn(accept(listener, EchoServer));
     }
     let consul = args.registry.as_deref().map(registry::consul).transpose()?;
     let registered = match &consul {
-        Some(consul) => registry::register(consul, &addresses).await?,
+        Some(consul) => {
+            // The registry's probes go to a port of their own: the measured ones serve nothing but echo.
+            let listener = TcpListener::bind("127.0.0.1:0").await.context("no port on loopback")?;
+            let check = listener.local_addr()?;
+            let (health, service) = tonic_health::server::health_reporter();
+            health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+            tasks.spawn(accept(listener, service));
+            registry::register(consul, &addresses, check).await?
+        }
         None => Vec::new(),
     };
     println!("{}", addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(","));
@@ -54,7 +66,10 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     read
 }
 
-async fn accept(listener: TcpListener) {
+async fn accept<S>(listener: TcpListener, service: S)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
     let mut connections = JoinSet::new();
     let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     server
@@ -65,6 +80,6 @@ async fn accept(listener: TcpListener) {
         .keep_alive_interval(Some(Duration::from_secs(10)));
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
-        connections.spawn(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(EchoServer)));
+        connections.spawn(server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service.clone())));
     }
 }
