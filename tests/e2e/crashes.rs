@@ -20,7 +20,9 @@ const SILENT_BANK: Duration = Duration::from_secs(40);
 async fn a_kill_at_any_place_in_any_participant_leaves_one_story(kind: Kind) -> anyhow::Result<()> {
     let mut world = World::start(kind).await?;
     let order = shop_order::failpoints();
-    let mut places: Vec<(&str, &str)> = order.iter().map(|place| ("order", place.as_str())).collect();
+    // Confirming is its own commit: its outcome is never unknown, and after it nothing is undone.
+    let reachable = order.iter().filter(|place| !place.starts_with("order.saga.confirm.undo."));
+    let mut places: Vec<(&str, &str)> = reachable.map(|place| ("order", place.as_str())).collect();
     places.extend(shop_inventory::FAILPOINTS.iter().map(|place| ("inventory", *place)));
     places.extend(shop_payment::FAILPOINTS.iter().map(|place| ("payment", *place)));
     ensure!(places.len() >= 20, "only {} places to die: is a list empty?", places.len());
@@ -58,8 +60,12 @@ impl World {
                     silent.push(order.order_id);
                 }
             }
-            silent.extend(self.cancel_while_payment_is_frozen().await.unwrap_or_default());
-            let died = wait_for("the armed process to die", Duration::from_secs(6), async || {
+            if round > 0 {
+                silent.extend(self.cancel_while_payment_is_frozen().await.unwrap_or_default());
+            }
+            // Sagas take milliseconds; the second round leaves time for an attempt to run out.
+            let limit = Duration::from_secs(if round > 0 { 6 } else { 2 });
+            let died = wait_for("the armed process to die", limit, async || {
                 let ended = self.replica(armed).map_err(|e| e.to_string())?.ended();
                 ended.map(drop).ok_or_else(|| "it lives".to_owned())
             });
