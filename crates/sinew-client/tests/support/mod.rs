@@ -153,6 +153,7 @@ pub(crate) async fn finish(response: http::Response<ResponseBody>) -> Result<Byt
 pub(crate) async fn wait_for(condition: impl Fn() -> bool, describe: impl Fn() -> String) {
     let wait = async {
         while !condition() {
+            // sleeps: polls the condition, with a limit
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

@@ -218,5 +218,6 @@ pub(crate) fn status(mut respond: SendResponse<Bytes>, code: &'static str, more:
 
 /// Pauses a handler, in virtual time.
 pub(crate) async fn pause(ms: u64) {
+    // sleeps: a slow server is what is played
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
