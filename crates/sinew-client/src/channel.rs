@@ -4,7 +4,7 @@ use crate::{
     call::Call,
     deadline,
     destination::Destination,
-    endpoint, observe,
+    observe, retry,
     stack::{self, Stack},
 };
 use bytes::Bytes;
@@ -131,7 +131,7 @@ where
 /// The answer's messages and trailers. Dropping it early resets the stream and counts the call as cancelled.
 #[derive(Debug)]
 pub struct ResponseBody {
-    inner: deadline::Body<observe::Body<endpoint::Body>>,
+    inner: deadline::Body<observe::Body<retry::Body>>,
     _destination: Option<Arc<Destination>>,
 }
 

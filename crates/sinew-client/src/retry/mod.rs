@@ -5,14 +5,18 @@
 //! **policy** retry follows a status that the method's `retryPolicy` names; the method is declared repeatable, and
 //! the retry is paid from the destination's budget and throttle, after a jittered backoff or the server's pushback.
 //!
-//! The first response headers commit the call: from then on the caller sees this attempt's answer, whatever it is. An
-//! I/O error after HEADERS went out says nothing about what the server did, so it is UNAVAILABLE like any other, and
+//! The first response headers commit the call: from then on the caller sees this attempt's answer, whatever it is. Only
+//! the answer of a unary call that may be repeated is held back until it is whole (see `held`). An I/O error after HEADERS went out says nothing about what the server did, so it is UNAVAILABLE like any other, and
 //! repeated only if the method's policy says so. Each repetition prefers another endpoint. A call made for an inbound
 //! call that is itself a repetition gets no policy retries: three layers of three attempts would make 27 calls of one.
 
 mod budget;
+mod held;
 
 pub(crate) use budget::{Budget, Throttle};
+pub(crate) use held::Body;
+
+use held::Held;
 
 use crate::{
     balance::Attempted, call::Call, destination::Shared, endpoint, error::Error, headers, message_limit::PREFIX,
@@ -21,7 +25,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use pin_project_lite::pin_project;
-use sinew_core::{Context as CallContext, classify::Code, service_config::RetryPolicy};
+use sinew_core::{Context as CallContext, MethodKind, classify::Code, service_config::RetryPolicy};
 use std::{
     future::Future,
     pin::Pin,
@@ -66,7 +70,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    type Response = Response<endpoint::Body>;
+    type Response = Response<Body>;
     type Error = Error;
     type Future = ResponseFuture<S, B>;
 
@@ -128,6 +132,7 @@ pin_project! {
     #[project = Projected]
     enum State<F> {
         Attempt { #[pin] attempt: F },
+        Hold { held: Option<Box<(Held, Option<u64>)>> },
         Backoff { #[pin] wait: Sleep },
         Failed { error: Option<Error> },
     }
@@ -158,43 +163,66 @@ impl<S, B> Future for ResponseFuture<S, B>
 where
     S: Service<Call<RequestBody<B>>, Response = Attempted<Response<endpoint::Body>>, Error = Attempted<Error>>,
 {
-    type Output = Result<Response<endpoint::Body>, Error>;
+    type Output = Result<Response<Body>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             let mut this = self.as_mut().project();
-            let next = match this.state.as_mut().project() {
+            let (answer, by) = match this.state.as_mut().project() {
                 Projected::Failed { error } => match error.take() {
                     Some(error) => return Poll::Ready(Err(error)),
                     None => return Poll::Pending,
                 },
                 Projected::Backoff { wait } => {
                     ready!(wait.poll(cx));
-                    this.again.as_mut().and_then(Again::attempt)
+                    match this.again.as_mut().and_then(Again::attempt) {
+                        Some(next) => this.state.set(next),
+                        // After a backoff, with a body that was repeatable before it: cannot be.
+                        None => return Poll::Pending,
+                    }
+                    continue;
                 }
                 Projected::Attempt { attempt } => {
                     let (by, answer) = match ready!(attempt.poll(cx)) {
                         Ok(Attempted { by, what }) => (by, Ok(what)),
                         Err(Attempted { by, what }) => (by, Err(what)),
                     };
-                    let Some(again) = this.again.as_mut() else { return Poll::Ready(answer) };
-                    let next = match again.judge(&answer, by) {
-                        Next::Return => None,
-                        Next::AtOnce => again.attempt(),
-                        Next::After(wait) => Some(State::Backoff { wait: sleep(wait) }),
-                    };
-                    if next.is_none() {
-                        again.body.commit();
-                        *this.again = None;
-                        return Poll::Ready(answer);
+                    match answer {
+                        Ok(response) if this.again.as_ref().is_some_and(|again| again.holds(&response)) => {
+                            let mut held = Held::new(response);
+                            // Its parts arrive together: mostly there is nothing to wait for.
+                            match held.poll(cx) {
+                                Poll::Ready(Ok(())) => (Ok(held.into_response()), by),
+                                Poll::Ready(Err(error)) => (Err(error), by),
+                                Poll::Pending => {
+                                    this.state.set(State::Hold { held: Some(Box::new((held, by))) });
+                                    return Poll::Pending;
+                                }
+                            }
+                        }
+                        answer => (answer.map(|response| response.map(Body::from)), by),
                     }
-                    next
                 }
+                Projected::Hold { held } => {
+                    let Some(waiting) = held.as_mut() else { return Poll::Pending };
+                    let read = ready!(waiting.0.poll(cx));
+                    let Some((held, by)) = held.take().map(|held| *held) else { return Poll::Pending };
+                    (read.map(|()| held.into_response()), by)
+                }
+            };
+            let Some(again) = this.again.as_mut() else { return Poll::Ready(answer) };
+            let next = match again.judge(&answer, by) {
+                Next::Return => None,
+                Next::AtOnce => again.attempt(),
+                Next::After(wait) => Some(State::Backoff { wait: sleep(wait) }),
             };
             match next {
                 Some(next) => this.state.set(next),
-                // After a backoff, with a body that was repeatable before it: cannot be.
-                None => return Poll::Pending,
+                None => {
+                    again.body.commit();
+                    *this.again = None;
+                    return Poll::Ready(answer);
+                }
             }
         }
     }
@@ -206,6 +234,12 @@ impl<S, B> Again<S, B>
 where
     S: Service<Call<RequestBody<B>>>,
 {
+    /// Whether this answer is read to its end before it is handed over: it could still be asked for again.
+    fn holds(&self, response: &Response<endpoint::Body>) -> bool {
+        let unary = self.call.method.policy.kind == Some(MethodKind::Unary);
+        unary && self.may_retry && self.body.repeatable() && headers::code(response.headers()).is_none()
+    }
+
     /// Begins another attempt, if the request can still be repeated.
     fn attempt(&mut self) -> Option<State<S::Future>> {
         let body = self.body.again()?;
@@ -217,7 +251,7 @@ where
         Some(State::Attempt { attempt: self.inner.call(call.with_body(body)) })
     }
 
-    fn judge(&mut self, answer: &Result<Response<endpoint::Body>, Error>, by: Option<u64>) -> Next {
+    fn judge(&mut self, answer: &Result<Response<Body>, Error>, by: Option<u64>) -> Next {
         if !self.body.repeatable() {
             return Next::Return;
         }
@@ -231,7 +265,7 @@ where
             Err(Error::RequestBody(_) | Error::TooLarge { .. }) => return Next::Return,
             Err(error) => (error.code(), None),
             Ok(response) => match headers::code(response.headers()) {
-                // Headers of an answer to come: committed.
+                // An answer, whole or to come: committed.
                 None | Some(Code::Ok) => {
                     self.succeeded();
                     return Next::Return;

@@ -1,6 +1,6 @@
 //! What is repeated, how often, and where (gRFC A6).
 
-use crate::support::{CHAT, GET, PUT, RETRY, Server, World, answer, read, status};
+use crate::support::{CHAT, GET, PUT, RETRY, Server, World, answer, pause, read, status};
 use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
@@ -10,7 +10,7 @@ use sinew_core::context;
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -100,6 +100,54 @@ async fn the_server_says_when_to_come_back_or_not_to() {
     let server = failing_first(1, "14", &[("grpc-retry-pushback-ms", "-1")]);
     world(&[&server]).call(GET, b"x").await.expect_err("asked not to");
     assert_eq!(server.calls(), 1);
+}
+
+/// Dies between the headers of its first answer and the message.
+fn dying_in_its_first_answer() -> Server {
+    let (visits, me) = (Arc::new(AtomicUsize::new(0)), Arc::new(OnceLock::<Server>::new()));
+    let server = Server::new({
+        let me = me.clone();
+        move |request, mut respond| {
+            let (first, me) = (visits.fetch_add(1, Relaxed) == 0, me.clone());
+            async move {
+                let message = read(request.into_body()).await;
+                if !first {
+                    return answer(respond, message).await;
+                }
+                let _open = respond.send_response(http::Response::new(()), false).expect("open");
+                pause(5).await;
+                me.get().expect("set below").cut();
+            }
+        }
+    });
+    me.set(server.clone()).ok().expect("once");
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_dies_within_a_unary_answer_is_asked_again() {
+    let server = dying_in_its_first_answer();
+    assert_eq!(world(&[&server]).call(GET, b"x").await.expect("second attempt"), "x");
+    assert_eq!(server.calls(), 2);
+
+    let server = dying_in_its_first_answer();
+    let error = world(&[&server]).call(PUT, b"x").await.expect_err("must not be repeated");
+    assert_eq!((error.code(), server.calls()), (Code::Unavailable, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_too_large_to_hold_arrives_whole() {
+    const PIECE: usize = 10_000;
+    let server = Server::new(|_request, mut respond| async move {
+        let mut stream = respond.send_response(http::Response::new(()), false).expect("open");
+        for n in 0..20 {
+            stream.send_data(Bytes::from(vec![n; PIECE]), false).expect("sent");
+        }
+        let ok = http::HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))]);
+        stream.send_trailers(ok).expect("sent");
+    });
+    let all = world(&[&server]).call(GET, b"x").await.expect("an answer");
+    assert_eq!(all, (0..20).flat_map(|n| vec![n; PIECE]).collect::<Vec<u8>>());
 }
 
 #[tokio::test(start_paused = true)]
