@@ -120,7 +120,7 @@ fn dying_in_its_first_answer() -> Server {
             }
         }
     });
-    me.set(server.clone()).ok().expect("once");
+    me.set(server.clone()).map_err(drop).expect("once");
     server
 }
 
