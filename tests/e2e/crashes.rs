@@ -51,6 +51,13 @@ impl World {
     async fn until_it_dies(&mut self, armed: &str, place: &str) -> anyhow::Result<Vec<String>> {
         let mut silent = Vec::new();
         for round in 0.. {
+            if place.starts_with("payment.refund.") {
+                self.turn_back_after_a_charge().await?;
+                // The lease of the dead coordinator must end first.
+                if self.dies(armed, TERMINAL).await.is_ok() {
+                    break;
+                }
+            }
             let wishes = [(PLENTY, 1, "tok_ok"), (PLENTY, 1, "tok_declined"), (SCARCE, 4, "tok_ok"), (PLENTY, 1, "tok_timeout")];
             for (product, quantity, card) in wishes {
                 let Ok(order) = self.place(product, quantity, card).await else { continue };
@@ -65,17 +72,23 @@ impl World {
             }
             // Sagas take milliseconds; the second round leaves time for an attempt to run out.
             let limit = Duration::from_secs(if round > 0 { 6 } else { 2 });
-            let died = wait_for("the armed process to die", limit, async || {
-                let ended = self.replica(armed).map_err(|e| e.to_string())?.ended();
-                ended.map(drop).ok_or_else(|| "it lives".to_owned())
-            });
-            match died.await {
+            match self.dies(armed, limit).await {
                 Ok(()) => break,
                 Err(error) => ensure!(round < 3, "{place} is never reached: {error}"),
             }
         }
         Ok(silent)
     }
+
+    /// Waits until a replica has died.
+    async fn dies(&mut self, replica: &str, limit: Duration) -> anyhow::Result<()> {
+        wait_for(&format!("the death of {replica}"), limit, async || {
+            let ended = self.replica(replica).map_err(|e| e.to_string())?.ended();
+            ended.map(drop).ok_or_else(|| "it lives".to_owned())
+        })
+        .await
+    }
+
     /// An order that turns back while nobody knows whether it was charged: the way to a refund.
     async fn cancel_while_payment_is_frozen(&mut self) -> anyhow::Result<Vec<String>> {
         let alive: Vec<_> =
@@ -97,6 +110,32 @@ impl World {
         self.orders().cancel_order(self.request(cancel)?).await?;
         self.reaches(&order_id, OrderState::Compensating).await?;
         Ok(vec![order_id])
+    }
+
+    /// An order that turns back with its money taken: its coordinator dies when it has charged and not yet written that
+    /// down, and before another takes over it is cancelled.
+    async fn turn_back_after_a_charge(&mut self) -> anyhow::Result<()> {
+        for replica in ["order-0", "order-1"] {
+            self.leave(replica).await?;
+        }
+        self.run("order", 0, Some("order.saga.charge.after_call"))?;
+        self.passing("order", 1, SOON).await?;
+        let order_id = self.place(PLENTY, 1, "tok_ok").await?.order_id;
+        self.dies("order-0", SOON).await?;
+        for replica in 0..2 {
+            self.run("order", replica, None)?;
+        }
+        let cancel = CancelOrderRequest { idempotency_key: order_id.clone(), order_id: order_id.clone() };
+        wait_for("the cancellation", SOON, async || {
+            let request = self.request(cancel.clone()).map_err(|e| e.to_string())?;
+            match self.orders().cancel_order(request).await {
+                Ok(_) => Ok(()),
+                // Too late: somebody took over and completed it. The next round tries again.
+                Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(()),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await
     }
 
     async fn reaches(&self, order_id: &str, state: OrderState) -> anyhow::Result<()> {
