@@ -6,6 +6,7 @@ use crate::{
 };
 use shop_order::{Deps, GrpcInventory, GrpcPayments};
 use sinew::Mesh;
+use sinew_events::idempotency::keep_swept;
 use tokio_util::sync::CancellationToken;
 
 /// Runs one service until it is told to stop; settings come from the environment.
@@ -18,6 +19,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Service {
+    User,
+    Product,
     Inventory,
     Payment,
     Order,
@@ -45,6 +48,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
 
 async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit> {
     let name = match service {
+        Service::User => "user",
+        Service::Product => "product",
         Service::Inventory => "inventory",
         Service::Payment => "payment",
         Service::Order => "order",
@@ -60,15 +65,29 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
     database_url()?;
     let asked = shutdown.clone().cancelled_owned();
     match service {
+        Service::User => {
+            let app = shop_user::App::build(shop_user::Config::from_env()).await.map_err(|e| store(&e))?;
+            let mesh = mesh.start().await.map_err(|e| failed(&e))?;
+            let upkeep = async { tokio::join!(app.rotate_keys(), keep_swept(app.db(), &**mesh.clock())) };
+            let serving = mesh.server().add_service(app.service()).run(asked);
+            beside(upkeep, serving).await.map_err(|e| failed(&e))
+        }
+        Service::Product => {
+            let app = shop_product::App::build(shop_product::Config::from_env()).await.map_err(|e| store(&e))?;
+            let mesh = mesh.start().await.map_err(|e| failed(&e))?;
+            mesh.server().add_service(app.service()).run(asked).await.map_err(|e| failed(&e))
+        }
         Service::Inventory => {
             let app = shop_inventory::App::build(shop_inventory::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            mesh.server().add_service(app.service()).run(asked).await.map_err(|e| failed(&e))
+            let serving = mesh.server().add_service(app.service()).run(asked);
+            beside(keep_swept(app.db(), &**mesh.clock()), serving).await.map_err(|e| failed(&e))
         }
         Service::Payment => {
             let app = shop_payment::App::build(shop_payment::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            mesh.server().add_service(app.service()).run(asked).await.map_err(|e| failed(&e))
+            let serving = mesh.server().add_service(app.service()).run(asked);
+            beside(keep_swept(app.db(), &**mesh.clock()), serving).await.map_err(|e| failed(&e))
         }
         Service::Order => {
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
@@ -104,6 +123,19 @@ fn failed(error: &sinew::Error) -> Exit {
     if error.exit_code() == Exit::USAGE { Exit::usage(line) } else { Exit::unavailable(line) }
 }
 
-fn store(error: &sinew_sql::Error) -> Exit {
+/// Serves, with upkeep that ends when the server has.
+async fn beside<T, U>(upkeep: impl Future<Output = U>, serving: impl Future<Output = T>) -> T {
+    let upkeep = async {
+        upkeep.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        served = serving => served,
+        never = upkeep => never,
+    }
+}
+
+fn store(error: &dyn std::error::Error) -> Exit {
     Exit::unavailable(chain(error))
 }
