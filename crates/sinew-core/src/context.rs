@@ -42,12 +42,17 @@ pub fn scope<F: Future>(context: Context, future: F) -> Scope<F> {
     CURRENT.scope(context, future)
 }
 
+/// Runs `f` with this context around it: for what is polled outside of [`scope`], such as the body of a response.
+pub fn within<R>(context: Context, f: impl FnOnce() -> R) -> R {
+    CURRENT.sync_scope(context, f)
+}
+
 /// What [`scope`] returns.
 pub type Scope<F> = tokio::task::futures::TaskLocalFuture<Context, F>;
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, scope};
+    use super::{Context, scope, within};
 
     #[tokio::test]
     async fn inner_calls_see_it_and_other_tasks_do_not() {
@@ -59,6 +64,9 @@ mod tests {
             assert_eq!(elsewhere.ok(), Some(0));
         })
         .await;
+        assert_eq!(Context::current().attempt, 0);
+        let context = Context { attempt: 4, ..Context::default() };
+        assert_eq!(within(context, || Context::current().attempt), 4);
         assert_eq!(Context::current().attempt, 0);
     }
 }

@@ -1,7 +1,11 @@
-//! A handler that panics costs its own call: the caller gets INTERNAL, the connection and everybody else go on.
+//! A handler that panics costs its own call: the caller gets INTERNAL, the connection and everybody else go on. That
+//! holds for streams too, whose code runs when their answer is sent.
 
+use crate::ending::trailers;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
@@ -27,11 +31,12 @@ impl<S> Layer<S> for CatchPanicLayer {
     }
 }
 
-impl<S> Service<Request<Body>> for CatchPanic<S>
+impl<S, B> Service<Request<Body>> for CatchPanic<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<B>>,
+    B: Default,
 {
-    type Response = Response<Body>;
+    type Response = Response<GuardedBody<B>>;
     type Error = S::Error;
     type Future = CatchPanicFuture<S::Future>;
 
@@ -59,26 +64,70 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F, E> Future for CatchPanicFuture<F>
+impl<F, B, E> Future for CatchPanicFuture<F>
 where
-    F: Future<Output = Result<Response<Body>, E>>,
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Default,
 {
-    type Output = F::Output;
+    type Output = Result<Response<GuardedBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let panic = match this.running.as_pin_mut() {
             Some(future) => match std::task::ready!(future.poll(cx)) {
-                Ok(answer) => return Poll::Ready(answer),
+                Ok(answer) => return Poll::Ready(answer.map(|response| response.map(GuardedBody::new))),
                 Err(panic) => Some(panic),
             },
             None => this.panicked.take(),
         };
-        let message = panic.as_deref().map_or("", message);
-        tracing::error!(panic = message, "a handler panicked");
-        // What the panic says is for our log; callers learn nothing of our insides.
-        Poll::Ready(Ok(Status::internal("the handler failed").into_http()))
+        Poll::Ready(Ok(failed(panic.as_deref()).into_http::<B>().map(GuardedBody::new)))
     }
+}
+
+pin_project_lite::pin_project! {
+    /// The inner service's body, guarded.
+    pub(crate) struct GuardedBody<B> {
+        #[pin]
+        body: B,
+        panicked: bool,
+    }
+}
+
+impl<B> GuardedBody<B> {
+    fn new(body: B) -> Self {
+        Self { body, panicked: false }
+    }
+}
+
+impl<B: HttpBody<Data = Bytes>> HttpBody for GuardedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if *this.panicked {
+            return Poll::Ready(None);
+        }
+        // Not polled again after a panic, so nobody sees what it left behind.
+        std::panic::catch_unwind(AssertUnwindSafe(|| this.body.poll_frame(cx))).unwrap_or_else(|panic| {
+            *this.panicked = true;
+            Poll::Ready(Some(Ok(trailers(&failed(Some(&*panic))))))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.panicked || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What the panic says is for our log; callers learn nothing of our insides.
+fn failed(panic: Option<&(dyn Any + Send)>) -> Status {
+    tracing::error!(panic = panic.map_or("", message), "a handler panicked");
+    Status::internal("the handler failed")
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

@@ -1,10 +1,13 @@
 //! Enforces the caller's deadline, and hands it on to the calls that the handler makes.
 //!
 //! `grpc-timeout` is what is left of the caller's time when it sent the request. Work past it is for nobody: the handler
-//! is dropped, streams included. The same value, with trace and attempt, becomes the task's [`Context`].
+//! is dropped, streams included. The same value, with trace and attempt, becomes the task's [`Context`], which a stream
+//! has around it too: what it calls while it is sent belongs to the same call.
 
+use crate::ending::trailers;
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use sinew_core::{
     Context as CallContext,
     context::{self, Scope},
@@ -38,7 +41,7 @@ impl<S> Service<Request<Body>> for Deadline<S>
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
-    type Response = Response<Body>;
+    type Response = Response<ScopedBody>;
     type Error = S::Error;
     type Future = DeadlineFuture<S::Future>;
 
@@ -48,16 +51,17 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let deadline = match timeout(request.headers()) {
+            Ok(Some(Duration::ZERO)) => return DeadlineFuture::refused(exceeded()),
             Ok(left) => left.and_then(|left| Instant::now().checked_add(left)),
-            Err(status) => return DeadlineFuture { inner: None, limit: None, deadline: None, refusal: Some(Box::new(status)) },
+            Err(status) => return DeadlineFuture::refused(status),
         };
         let attempt = request.headers().get("grpc-previous-rpc-attempts").and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
         let trace = request.extensions().get().copied();
         let context = CallContext { deadline, trace, attempt };
         DeadlineFuture {
-            inner: Some(context::scope(context, self.0.call(request))),
+            inner: Some(context::scope(context.clone(), self.0.call(request))),
             limit: deadline.map(sleep_until),
-            deadline,
+            context,
             refusal: None,
         }
     }
@@ -70,8 +74,14 @@ pin_project_lite::pin_project! {
         inner: Option<Scope<F>>,
         #[pin]
         limit: Option<Sleep>,
-        deadline: Option<Instant>,
+        context: CallContext,
         refusal: Option<Box<Status>>,
+    }
+}
+
+impl<F> DeadlineFuture<F> {
+    fn refused(status: Status) -> Self {
+        Self { inner: None, limit: None, context: CallContext::default(), refusal: Some(Box::new(status)) }
     }
 }
 
@@ -79,7 +89,7 @@ impl<F, E> Future for DeadlineFuture<F>
 where
     F: Future<Output = Result<Response<Body>, E>>,
 {
-    type Output = F::Output;
+    type Output = Result<Response<ScopedBody>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -89,13 +99,8 @@ where
         };
         match inner.poll(cx) {
             Poll::Ready(answer) => {
-                let deadline = *this.deadline;
-                Poll::Ready(answer.map(|response| match deadline {
-                    Some(deadline) => {
-                        response.map(|body| Body::new(DeadlineBody { body, limit: sleep_until(deadline), over: false }))
-                    }
-                    None => response,
-                }))
+                let context = this.context.clone();
+                Poll::Ready(answer.map(|response| response.map(|body| ScopedBody::new(body, context))))
             }
             Poll::Pending => {
                 match this.limit.as_pin_mut() {
@@ -111,32 +116,42 @@ where
 }
 
 pin_project_lite::pin_project! {
-    /// A response body that ends with DEADLINE_EXCEEDED when its time is up.
-    struct DeadlineBody {
+    /// A response body with the call's context around it, which ends with DEADLINE_EXCEEDED when its time is up.
+    #[derive(Default)]
+    pub(crate) struct ScopedBody {
         #[pin]
         body: Body,
         #[pin]
-        limit: Sleep,
+        limit: Option<Sleep>,
+        context: CallContext,
         over: bool,
     }
 }
 
-impl HttpBody for DeadlineBody {
-    type Data = bytes::Bytes;
+impl ScopedBody {
+    fn new(body: Body, context: CallContext) -> Self {
+        Self { body, limit: context.deadline.map(sleep_until), context, over: false }
+    }
+}
+
+impl HttpBody for ScopedBody {
+    type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<bytes::Bytes>, Status>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let mut this = self.project();
         if *this.over {
             return Poll::Ready(None);
         }
-        match this.body.as_mut().poll_frame(cx) {
-            Poll::Pending if this.limit.poll(cx).is_ready() => {
+        let polled = context::within(this.context.clone(), || this.body.as_mut().poll_frame(cx));
+        match (polled, this.limit.as_pin_mut()) {
+            (Poll::Pending, Some(limit)) => {
+                ready!(limit.poll(cx));
                 *this.over = true;
                 this.body.set(Body::empty());
-                Poll::Ready(Some(Ok(Frame::trailers(trailers(&exceeded())))))
+                Poll::Ready(Some(Ok(trailers(&exceeded()))))
             }
-            other => other,
+            (polled, _) => polled,
         }
     }
 
@@ -144,20 +159,13 @@ impl HttpBody for DeadlineBody {
         self.over || self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
+    fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
 }
 
 fn exceeded() -> Status {
     Status::deadline_exceeded("the caller's deadline has passed")
-}
-
-fn trailers(status: &Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    // Adding fails only for a message that cannot be a header; ours can.
-    let _ = status.add_header(&mut trailers);
-    trailers
 }
 
 /// The time left, from `grpc-timeout`: at most eight digits and a unit.

@@ -1,8 +1,9 @@
 //! The one place through which a connection's bytes pass.
 //!
-//! hyper waits for an HTTP/2 preface without limit, so thousands of silent connections could be held open for nothing.
-//! Here the first bytes have a deadline: 24 of the preface and 9 of the header of the SETTINGS frame that must follow.
+//! hyper waits for a preface without limit, so thousands of silent connections could be held open for nothing; and for
+//! the rest of a request's headers until its own PING goes unanswered. Here both have the same limit.
 
+use crate::frames::Frames;
 use std::{
     io,
     pin::Pin,
@@ -14,42 +15,42 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Length of the client preface and of the frame header after it.
-const OPENING: usize = 24 + 9;
-
-/// A byte stream whose peer must open the conversation in time.
-pub(crate) struct Opening<T> {
+/// A byte stream whose peer must finish in time what it begins, the opening of the connection above all.
+pub(crate) struct Patient<T> {
     inner: T,
-    /// Bytes still missing, and the time they have; `None` once they are there.
-    waiting: Option<(usize, Pin<Box<Sleep>>)>,
+    frames: Frames,
+    patience: Duration,
+    /// Runs while something is owed; set only when there is nothing to read, so a busy connection never has one.
+    limit: Option<Pin<Box<Sleep>>>,
 }
 
-impl<T> Opening<T> {
-    pub(crate) fn new(inner: T, limit: Duration) -> Self {
-        Self { inner, waiting: Some((OPENING, Box::pin(sleep(limit)))) }
+impl<T> Patient<T> {
+    pub(crate) fn new(inner: T, patience: Duration) -> Self {
+        Self { inner, frames: Frames::new(), patience, limit: None }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Opening<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Patient<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let Some((missing, limit)) = &mut this.waiting else {
-            return Pin::new(&mut this.inner).poll_read(cx, buf);
-        };
-        if limit.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not open the connection in time")));
-        }
         let before = buf.filled().len();
-        let result = ready!(Pin::new(&mut this.inner).poll_read(cx, buf));
-        *missing = missing.saturating_sub(buf.filled().len() - before);
-        if *missing == 0 {
-            this.waiting = None;
+        let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
+        if polled.is_ready() {
+            this.frames.feed(buf.filled().get(before..).unwrap_or_default());
+            if !this.frames.owed() {
+                this.limit = None;
+            }
+        } else if this.frames.owed() {
+            // One limit for the whole of it: a byte now and then buys no time.
+            let limit = this.limit.get_or_insert_with(|| Box::pin(sleep(this.patience)));
+            ready!(limit.as_mut().poll(cx));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not finish in time what it began")));
         }
-        Poll::Ready(result)
+        polled
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Opening<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Patient<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -73,34 +74,57 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Opening<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Opening;
+    use super::Patient;
     use std::time::Duration;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        time::Instant,
+        time::{Instant, sleep, timeout},
     };
 
+    const LIMIT: Duration = Duration::from_secs(10);
+    /// Preface and an empty SETTINGS.
+    const OPENING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    /// The head of a HEADERS frame of 100 bytes, and some of them.
+    const HALF_A_REQUEST: &[u8] = b"\0\0\x64\x01\x04\0\0\0\x01abc";
+
     #[tokio::test(start_paused = true)]
-    async fn a_silent_peer_is_cut_off() {
-        let (_peer, ours) = tokio::io::duplex(64);
+    async fn whoever_stops_halfway_is_cut_off() {
+        for sent in [&b""[..], &OPENING[..20], &OPENING[..OPENING.len() - 1], &[OPENING, HALF_A_REQUEST].concat()] {
+            let (mut peer, ours) = tokio::io::duplex(1024);
+            let mut ours = Patient::new(ours, LIMIT);
+            peer.write_all(sent).await.expect("room");
+            let start = Instant::now();
+            let error = ours.read_to_end(&mut Vec::new()).await.expect_err("never whole");
+            assert_eq!((error.kind(), start.elapsed().as_secs()), (std::io::ErrorKind::TimedOut, 10), "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_buys_no_time() {
+        let (mut peer, ours) = tokio::io::duplex(1024);
         let start = Instant::now();
-        let error = Opening::new(ours, Duration::from_secs(10)).read_u8().await.expect_err("nothing was sent");
-        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        let dripping = async {
+            for byte in OPENING {
+                peer.write_all(&[*byte]).await?;
+                sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<std::io::Result<()>>().await
+        };
+        let mut ours = Patient::new(ours, LIMIT);
+        let mut bytes = Vec::new();
+        tokio::select! {
+            biased;
+            read = ours.read_to_end(&mut bytes) => assert!(read.is_err()),
+            _ = dripping => {}
+        }
         assert_eq!(start.elapsed().as_secs(), 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_a_preface_is_not_enough_and_a_whole_one_ends_the_watch() {
-        let (mut peer, ours) = tokio::io::duplex(64);
-        let mut ours = Opening::new(ours, Duration::from_secs(10));
-        peer.write_all(&[1; 20]).await.expect("room");
-        ours.read_exact(&mut [0; 20]).await.expect("sent");
-        assert!(ours.read_u8().await.is_err());
-
-        let (mut peer, ours) = tokio::io::duplex(64);
-        let mut ours = Opening::new(ours, Duration::from_secs(10));
-        peer.write_all(&[1; 33]).await.expect("room");
-        ours.read_exact(&mut [0; 33]).await.expect("sent");
-        assert!(tokio::time::timeout(Duration::from_secs(60), ours.read_u8()).await.is_err(), "must go on waiting");
+    async fn whoever_owes_nothing_may_be_silent() {
+        let (mut peer, ours) = tokio::io::duplex(1024);
+        let mut ours = Patient::new(ours, LIMIT);
+        peer.write_all(OPENING).await.expect("room");
+        assert!(timeout(LIMIT * 6, ours.read_to_end(&mut Vec::new())).await.is_err(), "must go on waiting");
     }
 }

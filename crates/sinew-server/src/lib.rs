@@ -8,7 +8,10 @@ mod admission;
 mod auth;
 mod catch_panic;
 mod deadline;
+mod draining;
+mod ending;
 mod error;
+mod frames;
 mod io;
 mod limits;
 mod listener;
@@ -24,6 +27,7 @@ mod stack;
 pub use axum::response::IntoResponse;
 
 pub use auth::{Claims, FileKeys, FixedKeys, Jwk, JwkSet, KeyError, KeySource, Role, TokenRules, Verifier};
+pub use draining::Draining;
 pub use error::Error;
 pub use limits::Limits;
 pub use listener::{Listener, PeerAddr};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// What one server lets others do to it. Each default says why.
+/// What one server lets others do to it. Each default says why. The size of a message is tonic's to bound, 4 MiB unless
+/// the generated service is told otherwise.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Open connections; further ones are closed at once. A mesh peer needs one or two, so ten thousand is a fleet.
@@ -12,9 +13,13 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Calls under way in the whole server; further ones get RESOURCE_EXHAUSTED.
     pub calls: usize,
-    /// Time for a connection's first bytes, the HTTP/2 preface and SETTINGS. Whoever says nothing for so long is no
-    /// gRPC client.
+    /// Time for the rest of what a peer has begun: the HTTP/2 preface and SETTINGS of a connection, the headers of a
+    /// request. Whoever needs longer is no gRPC client.
     pub preface: Duration,
+    /// Age at which a connection is told GOAWAY, give or take a tenth so that connections of one birth do not end
+    /// together; its calls finish. Only balancers that know connections instead of endpoints need it: off by default.
+    /// <https://github.com/grpc/proposal/blob/master/A9-server-side-conn-mgt.md>
+    pub connection_age: Option<Duration>,
     /// Time between PINGs to a peer from which nothing comes.
     pub keepalive_interval: Duration,
     /// Time for the answer to a PING. With the interval: a dead peer holds a connection for at most 30 s.
@@ -41,6 +46,7 @@ impl Default for Limits {
             streams_per_connection: 1_000,
             calls: 10_000,
             preface: Duration::from_secs(10),
+            connection_age: None,
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
             header_list: 16 * 1024,

@@ -25,8 +25,10 @@ impl Listener for TcpListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(BoxIo, PeerAddr)>> {
         Box::pin(async move {
             let (stream, peer) = TcpListener::accept(self).await?;
-            // Answers are small and waited for.
-            stream.set_nodelay(true)?;
+            // Answers are small and waited for. It fails for a peer that is gone already, which reading will tell.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%peer, %error, "answers may be delayed");
+            }
             Ok((Box::new(stream) as BoxIo, PeerAddr(peer)))
         })
     }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use sinew_core::{
     Clock, Policies, ServiceName,
     classify::Code,
@@ -20,7 +20,7 @@ use std::{
     time::SystemTime,
 };
 use tokio::time::Instant;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -62,11 +62,11 @@ impl<S> Layer<S> for ObserveLayer {
     }
 }
 
-impl<S> Service<Request<Body>> for Observe<S>
+impl<S, B> Service<Request<Body>> for Observe<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<B>>,
 {
-    type Response = Response<Body>;
+    type Response = Response<ObservedBody<B>>;
     type Error = S::Error;
     type Future = ObserveFuture<S::Future>;
 
@@ -158,52 +158,52 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F, E> Future for ObserveFuture<F>
+impl<F, B, E> Future for ObserveFuture<F>
 where
-    F: Future<Output = Result<Response<Body>, E>>,
+    F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = F::Output;
+    type Output = Result<Response<ObservedBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.inner.poll(cx));
-        let Some(mut record) = this.record.take() else { return Poll::Ready(answer) };
-        Poll::Ready(answer.map(|response| match code(response.headers()) {
-            Some(code) => {
-                record.code = code;
-                drop(record);
-                response
+        let mut record = this.record.take();
+        Poll::Ready(answer.map(|response| {
+            // A status among the headers: there is nothing more to come.
+            if let Some((code, mut ended)) = code(response.headers()).and_then(|code| Some((code, record.take()?))) {
+                ended.code = code;
             }
-            None => response.map(|body| Body::new(ObservedBody { body, record })),
+            response.map(|body| ObservedBody { body, record })
         }))
     }
 }
 
 pin_project_lite::pin_project! {
     /// A response body that knows how the call ended.
-    struct ObservedBody {
+    pub(crate) struct ObservedBody<B> {
         #[pin]
-        body: Body,
-        record: Record,
+        body: B,
+        record: Option<Record>,
     }
 }
 
-impl HttpBody for ObservedBody {
+impl<B: HttpBody<Data = Bytes, Error = Status>> HttpBody for ObservedBody<B> {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = Status;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.project();
         let frame = ready!(this.body.poll_frame(cx));
+        let Some(record) = this.record else { return Poll::Ready(frame) };
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(code) = frame.trailers_ref().and_then(code) {
-                    this.record.code = code;
+                    record.code = code;
                 }
             }
-            Some(Err(status)) => this.record.code = Code::from_number(status.code() as i32),
+            Some(Err(status)) => record.code = Code::from_number(status.code() as i32),
             // No trailers at all: the protocol was broken.
-            None if this.record.code == Code::Cancelled => this.record.code = Code::Unknown,
+            None if record.code == Code::Cancelled => record.code = Code::Unknown,
             None => {}
         }
         Poll::Ready(frame)
@@ -213,7 +213,7 @@ impl HttpBody for ObservedBody {
         self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
+    fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
 }

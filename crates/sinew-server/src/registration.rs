@@ -36,7 +36,8 @@ mod tests {
         assert!(meta.values().all(|v| v.len() <= VALUE));
         let mut back: Vec<_> = meta.values().flat_map(|v| v.split(',')).collect();
         let mut all: Vec<_> = names.iter().map(String::as_str).collect();
-        (back.sort_unstable(), all.sort_unstable());
+        back.sort_unstable();
+        all.sort_unstable();
         assert_eq!(back, all);
     }
 }

@@ -1,36 +1,41 @@
 //! The accept loop, and one task per connection.
 
-use crate::{Limits, Listener, PeerAddr, io::Opening};
+use crate::{Draining, Limits, Listener, PeerAddr, io::Patient};
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use hyper::{body::Incoming, server::conn::http2};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use sinew_core::{BoxIo, stats::Registry};
-use std::{convert::Infallible, sync::atomic::Ordering::Relaxed, time::Duration};
-use tokio::{task::JoinSet, time::timeout};
-use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
+use std::{convert::Infallible, io::ErrorKind, sync::atomic::Ordering::Relaxed, time::Duration};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tonic::{Status, body::Body};
 use tower::{Service, ServiceExt};
 
 /// Wait after an accept that failed: out of file descriptors is the usual reason, and passes when connections end.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Accepts until `draining` is cancelled, then says GOAWAY to every connection and waits for what is under way.
-/// Dropping the future ends every connection.
-pub(crate) async fn serve<L, S>(mut listener: L, stack: S, limits: &Limits, draining: CancellationToken, service: &str)
+/// Accepts until told to drain, then says GOAWAY to every connection and waits for what is under way. Dropping the future
+/// ends every connection.
+pub(crate) async fn serve<L, S, B>(mut listener: L, stack: S, limits: Limits, draining: Draining, service: String)
 where
     L: Listener,
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
 {
-    let open = Registry::global().gauge("server_connections", vec![("service", service.to_owned())]);
-    let refused = Registry::global().counter("server_connections_refused_total", vec![("service", service.to_owned())]);
+    let open = Registry::global().gauge("server_connections", vec![("service", service.clone())]);
+    let refused = Registry::global().counter("server_connections_refused_total", vec![("service", service)]);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            () = draining.cancelled() => break,
+            () = draining.begun() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => open.store(connections.len() as i64, Relaxed),
             accepted = listener.accept() => match accepted {
                 Ok(_) if connections.len() >= limits.connections => {
@@ -40,15 +45,17 @@ where
                     connections.spawn(connection(stream, peer, stack.clone(), limits.clone(), draining.clone()));
                     open.store(connections.len() as i64, Relaxed);
                 }
+                // One that was gone before we came to it says nothing about the next.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections at the moment");
-                    let _ = timeout(ACCEPT_BACKOFF, draining.cancelled()).await;
+                    let _ = timeout(ACCEPT_BACKOFF, draining.begun()).await;
                 }
             },
         }
     }
-    // The listener stays open while we drain: a peer that connects now is told GOAWAY instead of being refused, and
-    // goes elsewhere without counting us as broken.
+    // Whoever comes now is refused at once and goes elsewhere, instead of waiting for somebody who is leaving.
+    drop(listener);
     let under_way = async { while connections.join_next().await.is_some() {} };
     if timeout(limits.drain, under_way).await.is_err() {
         tracing::warn!(connections = connections.len(), "calls did not finish in time and are cut off");
@@ -56,22 +63,38 @@ where
     open.store(0, Relaxed);
 }
 
-async fn connection<S>(stream: BoxIo, peer: PeerAddr, stack: S, limits: Limits, draining: CancellationToken)
+async fn connection<S, B>(stream: BoxIo, peer: PeerAddr, stack: S, limits: Limits, draining: Draining)
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
 {
-    let stack = stack.map_request(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
-        request
+    let stack = stack.map_request({
+        let draining = draining.clone();
+        move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(draining.clone());
+            request
+        }
     });
     let connection =
-        builder(&limits).serve_connection(TokioIo::new(Opening::new(stream, limits.preface)), TowerToHyperService::new(stack));
+        builder(&limits).serve_connection(TokioIo::new(Patient::new(stream, limits.preface)), TowerToHyperService::new(stack));
     let mut connection = std::pin::pin!(connection);
+    let old = async {
+        match limits.connection_age {
+            Some(age) => sleep(age.mul_f64(rand::random_range(0.9..=1.1))).await,
+            None => std::future::pending().await,
+        }
+    };
     let result = tokio::select! {
         biased;
-        result = connection.as_mut() => result,
-        () = draining.cancelled() => {
+        result = connection.as_mut() => Some(result),
+        () = draining.begun() => None,
+        () = old => None,
+    };
+    let result = match result {
+        Some(result) => result,
+        None => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -1,21 +1,28 @@
 //! A server from its first address to its last call.
 //!
 //! ```text
-//!   listen ── ready? ── register ── serve ── shutdown ──► leave the registry ── settle ── GOAWAY, finish ── withdraw
+//!   listen ── serve ── ready? ── register ── shutdown ──► leave the registry ── settle ── GOAWAY, finish ── withdraw
 //! ```
 //!
 //! The order of the end is the point: callers stop choosing us while we still answer, and only when nobody can arrive any
 //! more is the door closed.
 
-use crate::{Error, Limits, Listener, Readiness, Verifier, admin, reflection, registration, serve, stack};
+use crate::{Draining, Error, Limits, Listener, Readiness, Verifier, admin, draining, reflection, registration, serve, stack};
 use http::Request;
 use sinew_core::{Clock, Policies, Register, Registration, ServiceName, SystemClock};
-use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc};
-use tokio::{net::TcpListener, time::sleep};
+use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
+
+/// Time for requests under way on the admin port when everything else has ended.
+const ADMIN_END: Duration = Duration::from_secs(1);
 
 /// Who a server is.
 #[derive(Debug, Clone)]
@@ -156,9 +163,10 @@ impl Server {
         let Self { config, services, names, admin, admin_names, descriptors, readiness, mut meta } = self;
         let address = listener.local_addr().map_err(|e| Error::Listen { address: "the given listener".into(), source: e })?;
 
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let draining = Draining::default();
+        let (health, inner) = tonic_health::server::health_reporter();
         set_health(&health, &names, ServingStatus::NotServing).await;
-        let routes = services.routes().add_service(health_service);
+        let routes = services.routes().add_service(draining::EndStreams { inner, draining: draining.clone() });
         let mut shown = names.clone();
         shown.push("grpc.health.v1.Health".into());
         let routes = reflection::add(routes, &descriptors, &shown)?.prepare();
@@ -172,7 +180,7 @@ impl Server {
         );
 
         let stop_admin = CancellationToken::new();
-        let mut admin_task = tokio::task::JoinSet::new();
+        let mut admin_task = JoinSet::new();
         if let Some(address) = config.admin {
             let listener =
                 TcpListener::bind(address).await.map_err(|e| Error::Listen { address: address.to_string(), source: e })?;
@@ -183,56 +191,44 @@ impl Server {
             tracing::info!(port, "admin port");
         }
 
-        let drain = CancellationToken::new();
-        let serving = serve::serve(listener, stack, &config.limits, drain.clone(), config.identity.service.as_str());
-        let mut serving = std::pin::pin!(serving);
-        let mut shutdown = std::pin::pin!(shutdown);
-
         // Serve before registering: the registry's first probe may come at once.
-        let registered = async {
-            readiness.ready().await;
-            set_health(&health, &names, ServingStatus::Serving).await;
-            let Some(register) = &config.register else { return Ok(None) };
-            let registration = registration(&config.identity, address, &names, meta);
-            tracing::info!(service = %registration.service, id = registration.id, port = registration.port, "registering");
-            register.register(registration).await.map(Some)
-        };
-        let registered = tokio::select! {
-            biased;
-            () = shutdown.as_mut() => None,
-            () = serving.as_mut() => None,
-            registered = registered => Some(registered?),
-        };
+        let mut serving = JoinSet::new();
+        let service = config.identity.service.to_string();
+        serving.spawn(serve::serve(listener, stack, config.limits.clone(), draining.clone(), service));
 
+        let mut shutdown = std::pin::pin!(shutdown);
+        let ready = tokio::select! {
+            biased;
+            () = shutdown.as_mut() => false,
+            () = readiness.ready() => true,
+        };
+        let mut registered = None;
+        if ready {
+            set_health(&health, &names, ServingStatus::Serving).await;
+            if let Some(register) = &config.register {
+                let registration = registration(&config.identity, address, &names, meta);
+                let (service, port) = (&registration.service, registration.port);
+                tracing::info!(%service, id = registration.id, port, "registering");
+                // Never left halfway, whatever comes meanwhile: nobody would withdraw what the registry then holds.
+                registered = Some(register.register(registration).await?);
+            }
+            shutdown.await;
+        }
+
+        tracing::info!("draining");
+        if let Some(registered) = &registered {
+            registered.drain().await;
+            sleep(config.limits.settle).await;
+        }
+        set_health(&health, &names, ServingStatus::NotServing).await;
+        draining.begin();
+        while serving.join_next().await.is_some() {}
         if let Some(registered) = registered {
-            tokio::select! {
-                biased;
-                () = shutdown.as_mut() => {}
-                () = serving.as_mut() => {}
-            }
-            tracing::info!("draining");
-            let leave = async {
-                if let Some(registered) = &registered {
-                    registered.drain().await;
-                    sleep(config.limits.settle).await;
-                }
-            };
-            tokio::select! {
-                biased;
-                () = leave => {}
-                () = serving.as_mut() => {}
-            }
-            set_health(&health, &names, ServingStatus::NotServing).await;
-            drain.cancel();
-            serving.await;
-            if let Some(registered) = registered {
-                registered.withdraw().await;
-            }
+            registered.withdraw().await;
         }
         stop_admin.cancel();
         // Whoever scrapes us just now may finish, but nobody holds up the end.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), async { while admin_task.join_next().await.is_some() {} })
-            .await;
+        let _ = timeout(ADMIN_END, async { while admin_task.join_next().await.is_some() {} }).await;
         tracing::info!("ended");
         Ok(())
     }

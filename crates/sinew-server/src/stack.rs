@@ -4,13 +4,15 @@ use crate::{
     Limits, Verifier, admission::AdmissionLayer, auth::AuthLayer, catch_panic::CatchPanicLayer, deadline::DeadlineLayer,
     observe::ObserveLayer,
 };
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use sinew_core::{Clock, Policies, ServiceName};
 use std::{convert::Infallible, sync::Arc};
-use tonic::{body::Body, service::Routes};
+use tonic::{Status, body::Body, service::Routes};
 use tower::{Service, ServiceBuilder};
 
-/// Layers from the outside in; `poll_ready` of each is ready at once.
+/// Layers from the outside in; `poll_ready` of each is ready at once, and none puts the body into a box.
 pub(crate) fn stack(
     service: &ServiceName,
     policies: &Arc<Policies>,
@@ -18,7 +20,15 @@ pub(crate) fn stack(
     limits: &Limits,
     clock: Arc<dyn Clock>,
     routes: Routes,
-) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + use<> {
+) -> impl Service<
+    Request<Body>,
+    Response = Response<impl HttpBody<Data = Bytes, Error = Status> + Send + use<>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
++ Send
++ Sync
++ use<> {
     ServiceBuilder::new()
         // Sees everything, refusals and panics included.
         .layer(ObserveLayer::new(service, policies, clock))

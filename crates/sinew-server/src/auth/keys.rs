@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sinew_core::BoxFuture;
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 /// A JSON Web Key Set (RFC 7517).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Jwk {
 }
 
 /// Why keys could not be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("keys from {origin}: {reason}")]
 pub struct KeyError {
     /// The file, or the service.
@@ -47,6 +47,12 @@ pub struct KeyError {
 pub trait KeySource: fmt::Debug + Send + Sync {
     /// All keys that may have signed a token that is still good.
     fn keys(&self) -> BoxFuture<'_, Result<JwkSet, KeyError>>;
+
+    /// How long keys are used without asking again: one that was withdrawn is refused after that. Five minutes where
+    /// asking means a call, a third of a token's life.
+    fn max_age(&self) -> Duration {
+        Duration::from_secs(300)
+    }
 }
 
 /// Keys in a file: a JSON Web Key Set.
@@ -69,6 +75,11 @@ impl KeySource for FileKeys {
             let text = tokio::fs::read(&self.path).await.map_err(|e| error(e.to_string()))?;
             serde_json::from_slice(&text).map_err(|e| error(e.to_string()))
         })
+    }
+
+    /// Reading a small file every few seconds costs nothing, and a changed one is honoured soon.
+    fn max_age(&self) -> Duration {
+        Duration::from_secs(5)
     }
 }
 

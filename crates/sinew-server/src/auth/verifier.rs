@@ -3,7 +3,7 @@
 //! The algorithm is fixed here, never taken from the token: `none` and a public key used as an HMAC secret are the two
 //! classic forgeries. Claims that must be there: `sub`, `role`, `iss`, `aud`, `exp`.
 
-use super::{KeyError, KeySource};
+use super::{JwkSet, KeyError, KeySource};
 use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,6 @@ use tonic::Status;
 
 /// How often an unknown key id may make us ask the source: made-up ids must not become a flood of requests.
 const ASK_AT_MOST: Duration = Duration::from_secs(1);
-
-/// How long keys are used without asking again: a key that was withdrawn is refused after that.
-const MAX_AGE: Duration = Duration::from_secs(300);
 
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,13 +56,27 @@ pub struct Verifier {
     source: Arc<dyn KeySource>,
     validation: Validation,
     keys: ArcSwap<Keys>,
-    asking: Mutex<Option<Instant>>,
+    asked: Mutex<Option<Asked>>,
+}
+
+/// The last time the source was asked, and what came of it.
+struct Asked {
+    at: Instant,
+    outcome: Result<(), KeyError>,
 }
 
 #[derive(Default)]
 struct Keys {
     by_id: HashMap<String, DecodingKey>,
     fetched: Option<Instant>,
+}
+
+impl Keys {
+    fn new(set: &JwkSet) -> Self {
+        let usable = set.keys.iter().filter(|k| k.kty == "OKP" && k.crv == "Ed25519" && (k.alg.is_empty() || k.alg == "EdDSA"));
+        let by_id = usable.filter_map(|k| Some((k.kid.clone(), DecodingKey::from_ed_components(&k.x).ok()?))).collect();
+        Self { by_id, fetched: Some(Instant::now()) }
+    }
 }
 
 impl Verifier {
@@ -77,7 +88,7 @@ impl Verifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = rules.leeway.as_secs();
-        Self { source, validation, keys: ArcSwap::default(), asking: Mutex::new(None) }
+        Self { source, validation, keys: ArcSwap::default(), asked: Mutex::new(None) }
     }
 
     /// Verifies with the keys at hand; `None` when the source must be asked first.
@@ -87,7 +98,7 @@ impl Verifier {
             Err(status) => return Some(Err(status)),
         };
         let keys = self.keys.load();
-        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < MAX_AGE);
+        let fresh = keys.fetched.is_some_and(|at| at.elapsed() < self.source.max_age());
         keys.by_id.get(&kid).filter(|_| fresh).map(|key| self.check(token, key))
     }
 
@@ -107,7 +118,7 @@ impl Verifier {
             (Some(key), _) => self.check(token, key),
             (None, Ok(())) => Err(Status::unauthenticated("the token's key is unknown")),
             (None, Err(error)) => {
-                tracing::warn!(%error, "no keys to verify tokens with");
+                tracing::debug!(%error, "no keys to verify tokens with");
                 Err(Status::unavailable("the keys to verify tokens with cannot be had"))
             }
         }
@@ -119,16 +130,17 @@ impl Verifier {
     ///
     /// What the source says.
     pub async fn refresh(&self) -> Result<(), KeyError> {
-        let mut last = self.asking.lock().await;
-        if last.is_some_and(|at| at.elapsed() < ASK_AT_MOST) {
-            return Ok(());
+        let mut asked = self.asked.lock().await;
+        if let Some(last) = asked.as_ref().filter(|last| last.at.elapsed() < ASK_AT_MOST) {
+            return last.outcome.clone();
         }
-        *last = Some(Instant::now());
-        let set = self.source.keys().await?;
-        let usable = set.keys.iter().filter(|k| k.kty == "OKP" && k.crv == "Ed25519" && (k.alg.is_empty() || k.alg == "EdDSA"));
-        let by_id = usable.filter_map(|k| Some((k.kid.clone(), DecodingKey::from_ed_components(&k.x).ok()?))).collect();
-        self.keys.store(Arc::new(Keys { by_id, fetched: Some(Instant::now()) }));
-        Ok(())
+        let at = Instant::now();
+        let outcome = self.source.keys().await.map(|set| self.keys.store(Arc::new(Keys::new(&set))));
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "the keys to verify tokens with cannot be had; those at hand are used");
+        }
+        *asked = Some(Asked { at, outcome: outcome.clone() });
+        outcome
     }
 
     fn check(&self, token: &str, key: &DecodingKey) -> Result<Claims, Status> {

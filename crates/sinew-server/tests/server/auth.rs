@@ -10,10 +10,10 @@ use sinew_proto::{
     admin::v1::{GetInfoRequest, ListDestinationsRequest, admin_service_client::AdminServiceClient},
     events::v1::{GetLagRequest, SnapshotRequest, events_service_client::EventsServiceClient},
 };
-use sinew_server::{Claims, Jwk, JwkSet, KeyError, KeySource, Role, TokenRules, Verifier};
+use sinew_server::{Claims, FileKeys, Jwk, JwkSet, KeyError, KeySource, Role, TokenRules, Verifier};
 use std::{
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tonic::{Code, Request};
 
@@ -61,6 +61,16 @@ fn with(mut claims: Value, key: &str, value: Value) -> Value {
 /// Keys that a test can change.
 #[derive(Debug, Clone, Default)]
 struct Keys(Arc<Mutex<(JwkSet, usize)>>);
+
+/// Has none to give.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeySource for NoKeys {
+    fn keys(&self) -> BoxFuture<'_, Result<JwkSet, KeyError>> {
+        Box::pin(async { Err(KeyError { origin: "nowhere".into(), reason: "gone".into() }) })
+    }
+}
 
 impl KeySource for Keys {
     fn keys(&self) -> BoxFuture<'_, Result<JwkSet, KeyError>> {
@@ -182,4 +192,37 @@ async fn a_new_key_is_fetched_when_a_token_names_it_and_made_up_ones_cost_little
     let bearer = format!("Bearer {}", new.sign(&claims("admin")));
     let accepted = async { while codes(&server, Some(&bearer)).await != [Code::Ok; 4] {} };
     tokio::time::timeout(crate::harness::LIMIT, accepted).await.expect("the new key is found");
+}
+
+#[tokio::test]
+async fn without_keys_nobody_is_judged() {
+    let verifier = Verifier::new(Arc::new(NoKeys), &TokenRules::default());
+    let token = Issuer::new(1, "k1").sign(&claims("admin"));
+    // The second is not even asked for, and must not read as a verdict on the token.
+    for _ in 0..2 {
+        assert_eq!(verifier.verify(&token).await.unwrap_err().code(), Code::Unavailable);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_file_is_read_again() {
+    let (old, new) = (Issuer::new(1, "k1"), Issuer::new(2, "k2"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jwks.json");
+    let write = |issuer: &Issuer| {
+        let set = JwkSet { keys: vec![issuer.jwk()] };
+        std::fs::write(&path, serde_json::to_vec(&set).unwrap()).unwrap();
+    };
+    write(&old);
+    let verifier = Verifier::new(Arc::new(FileKeys::new(&path)), &TokenRules::default());
+    verifier.verify(&old.sign(&claims("admin"))).await.unwrap();
+    write(&new);
+    verifier.verify(&old.sign(&claims("admin"))).await.expect("nobody looks at the file for every call");
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert_eq!(verifier.verify(&old.sign(&claims("admin"))).await.unwrap_err().code(), Code::Unauthenticated);
+    verifier.verify(&new.sign(&claims("admin"))).await.unwrap();
+    // A file that cannot be read leaves the keys that were.
+    std::fs::write(&path, "half").unwrap();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    verifier.verify(&new.sign(&claims("admin"))).await.unwrap();
 }

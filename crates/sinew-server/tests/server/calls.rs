@@ -1,16 +1,14 @@
 //! What happens to calls: panics, deadlines, limits, metadata.
 
-use crate::harness::{LIMIT, config, start};
+use crate::harness::{GET_INFO, LIMIT, config, start};
 use sinew_core::stats::{CallKey, Registry, Side};
 use sinew_proto::{
     admin::v1::{GetInfoRequest, admin_service_client::AdminServiceClient},
     events::v1::{SubscribeRequest, events_service_client::EventsServiceClient},
 };
-use std::{sync::atomic::Ordering::SeqCst, time::Duration};
+use std::sync::atomic::Ordering::SeqCst;
 use tokio::time::timeout;
 use tonic::{Code, Request};
-
-const GET_INFO: &str = "/sinew.admin.v1.AdminService/GetInfo";
 
 fn asking(what: &'static str) -> Request<GetInfoRequest> {
     let mut request = Request::new(GetInfoRequest {});
@@ -34,40 +32,53 @@ async fn a_panic_costs_its_own_call_only() {
     client.get_info(GetInfoRequest {}).await.unwrap();
 }
 
-/// tonic's channel keeps the deadline itself, so this one is asked by a client that does not.
 #[tokio::test]
 async fn a_deadline_ends_the_handler_and_reaches_what_it_calls() {
     let server = start(config()).await;
-    let io = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    let (mut send, connection) = h2::client::handshake(io).await.unwrap();
-    let driver = tokio::spawn(connection);
-    let request = http::Request::post(format!("http://test{GET_INFO}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("do", "wait")
-        .header("grpc-timeout", "50m")
-        .header("grpc-previous-rpc-attempts", "2");
-    let (answer, mut body) = send.send_request(request.body(()).unwrap(), false).unwrap();
-    body.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
-    let answer = timeout(LIMIT, answer).await.expect("in time").unwrap();
-    assert_eq!(answer.headers()["grpc-status"], (Code::DeadlineExceeded as i32).to_string());
+    let call = server.bare(&[("do", "wait"), ("grpc-timeout", "50m"), ("grpc-previous-rpc-attempts", "2")]).await;
+    assert_eq!(call.headers().await["grpc-status"], (Code::DeadlineExceeded as i32).to_string());
     server.eventually("the handler is dropped", || server.handlers.dropped.load(SeqCst) == 1).await;
     let context = server.handlers.context.lock().unwrap().clone();
     assert!(context.deadline.is_some());
     assert_eq!(context.attempt, 2);
-    driver.abort();
 }
 
 #[tokio::test]
-async fn a_deadline_ends_a_stream_too() {
+async fn a_deadline_ends_a_stream_too_and_reaches_what_it_calls() {
     let server = start(config()).await;
     let mut client = EventsServiceClient::new(server.channel().await);
     let mut request = Request::new(SubscribeRequest::default());
-    request.metadata_mut().insert("grpc-timeout", "100m".parse().unwrap());
+    request.metadata_mut().insert("grpc-timeout", "200m".parse().unwrap());
     let mut stream = client.subscribe(request).await.unwrap().into_inner();
-    assert!(stream.message().await.unwrap().is_some());
+    assert!(stream.message().await.unwrap().is_some() && stream.message().await.unwrap().is_some());
+    assert!(server.handlers.context.lock().unwrap().deadline.is_some(), "polled within the call's context");
     let status = timeout(LIMIT, stream.message()).await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_stream_that_panics_ends_with_internal() {
+    let server = start(config()).await;
+    let channel = server.channel().await;
+    let mut request = Request::new(SubscribeRequest::default());
+    request.metadata_mut().insert("panic", "yes".parse().unwrap());
+    let mut stream = EventsServiceClient::new(channel.clone()).subscribe(request).await.unwrap().into_inner();
+    let status = loop {
+        match timeout(LIMIT, stream.message()).await.unwrap() {
+            Ok(message) => assert!(message.is_some(), "the stream ended as if all were well"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((status.code(), status.message()), (Code::Internal, "the handler failed"));
+    AdminServiceClient::new(channel).get_info(GetInfoRequest {}).await.expect("the same connection goes on");
+}
+
+#[tokio::test]
+async fn a_call_that_comes_too_late_reaches_no_handler() {
+    let server = start(config()).await;
+    let call = server.bare(&[("do", "nothing"), ("grpc-timeout", "0m")]).await;
+    assert_eq!(call.headers().await["grpc-status"], (Code::DeadlineExceeded as i32).to_string());
+    assert!(server.handlers.context.lock().unwrap().deadline.is_none(), "no handler has seen it");
 }
 
 #[tokio::test]
@@ -119,18 +130,4 @@ async fn every_call_is_counted_with_its_code() {
     client.get_info(asking("panic")).await.unwrap_err();
     // Tests of this process share the registry, so at least.
     server.eventually("both are counted", || counts().0 > before.0 && counts().1 > before.1).await;
-}
-
-#[tokio::test]
-async fn silent_connections_are_closed() {
-    use tokio::io::AsyncReadExt;
-    let mut config = config();
-    config.limits.preface = Duration::from_millis(50);
-    let server = start(config).await;
-    let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    // The server's own SETTINGS may come first; then the end.
-    let mut bytes = Vec::new();
-    let end = timeout(LIMIT, silent.read_to_end(&mut bytes)).await.expect("closed in time");
-    assert!(end.is_ok() || end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
-    AdminServiceClient::new(server.channel().await).get_info(GetInfoRequest {}).await.unwrap();
 }

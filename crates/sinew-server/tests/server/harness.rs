@@ -1,5 +1,6 @@
 //! A server with one small service, and everything around it.
 
+use futures_util::{StreamExt, stream, stream::BoxStream};
 use sinew_core::{
     Access, BoxFuture, Context, Idempotency, MethodKind, Policies, Register, RegisterError, Registered, Registration, ServiceName,
     policy::{GrpcService, Method, ServicePolicy},
@@ -14,19 +15,24 @@ use sinew_proto::{
         events_service_server::{EventsService, EventsServiceServer},
     },
 };
-use sinew_server::{Claims, Config, Error, Identity, Server};
+use sinew_server::{Claims, Config, Draining, Error, Gate, Identity, Listener, Server};
 use std::{
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
 use tonic::{Request, Response, Status, transport::Channel};
 
+pub const GET_INFO: &str = "/sinew.admin.v1.AdminService/GetInfo";
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 const fn method(path: &'static str, kind: MethodKind, access: Access) -> Method {
@@ -105,15 +111,26 @@ impl AdminService for Handlers {
     }
 }
 
-type Stream = Pin<Box<dyn tokio_stream::Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+type Stream = BoxStream<'static, Result<SubscribeResponse, Status>>;
 
 #[tonic::async_trait]
 impl EventsService for Handlers {
     type SubscribeStream = Stream;
-    async fn subscribe(&self, _: Request<SubscribeRequest>) -> Result<Response<Stream>, Status> {
-        // One message, then silence.
-        let first = tokio_stream::once(Ok(SubscribeResponse::default()));
-        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, tokio_stream::pending()))))
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Stream>, Status> {
+        let (context, panic) = (self.context.clone(), request.metadata().contains_key("panic"));
+        let draining: Draining = request.extensions().get().cloned().expect("put there by the server");
+        let first = stream::iter([Ok(SubscribeResponse::default())]);
+        // What runs while the stream is sent.
+        let second = stream::once(async move {
+            *context.lock().unwrap() = Context::current();
+            assert!(!panic, "asked for");
+            Ok(SubscribeResponse::default())
+        });
+        let end = stream::once(async move {
+            draining.begun().await;
+            Err(Status::unavailable("somewhere else, please"))
+        });
+        Ok(Response::new(first.chain(second).chain(end).boxed()))
     }
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<SnapshotResponse>, Status> {
         Ok(Response::new(SnapshotResponse::default()))
@@ -128,12 +145,23 @@ impl EventsService for Handlers {
 pub struct FakeRegistry {
     pub log: Arc<Mutex<Vec<String>>>,
     pub registration: Arc<Mutex<Option<Registration>>>,
+    /// It answers when told to.
+    pub slow: Option<Arc<Notify>>,
+    /// It refuses.
+    pub refuses: bool,
 }
 
 impl Register for FakeRegistry {
     fn register(&self, registration: Registration) -> BoxFuture<'_, Result<Box<dyn Registered>, RegisterError>> {
         Box::pin(async move {
             self.log.lock().unwrap().push("register".into());
+            if let Some(answer) = &self.slow {
+                answer.notified().await;
+            }
+            if self.refuses {
+                let reason = "no".into();
+                return Err(RegisterError::Refused { registry: "fake".into(), id: registration.id, reason });
+            }
             *self.registration.lock().unwrap() = Some(registration);
             Ok(Box::new(self.clone()) as Box<dyn Registered>)
         })
@@ -154,6 +182,7 @@ pub struct Running {
     pub handlers: Handlers,
     pub registry: FakeRegistry,
     pub shutdown: Arc<Notify>,
+    pub gates: Vec<Gate>,
     pub task: JoinHandle<Result<(), Error>>,
 }
 
@@ -171,11 +200,17 @@ pub fn config() -> Config {
     config
 }
 
-pub async fn start(mut config: Config) -> Running {
+/// Starts and waits until it has registered.
+pub async fn start(config: Config) -> Running {
+    let running = launch(config, FakeRegistry::default(), TcpListener::bind("127.0.0.1:0").await.unwrap(), &[]);
+    running.eventually("registered", || running.registry.registration.lock().unwrap().is_some()).await;
+    running
+}
+
+/// Starts, with these gates closed.
+pub fn launch(mut config: Config, registry: FakeRegistry, listener: impl Listener, gates: &[&'static str]) -> Running {
     let handlers = Handlers::default();
-    let registry = FakeRegistry::default();
     config.register = Some(Arc::new(registry.clone()));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Arc::new(Notify::new());
     let asked = shutdown.clone();
@@ -183,15 +218,51 @@ pub async fn start(mut config: Config) -> Running {
         .add_service(AdminServiceServer::new(handlers.clone()))
         .add_service(EventsServiceServer::new(handlers.clone()))
         .descriptors(sinew_proto::DESCRIPTORS);
+    let gates = gates.iter().map(|name| server.readiness().gate(name)).collect();
     let task = tokio::spawn(server.run_on(listener, async move { asked.notified().await }));
-    let running = Running { address, handlers, registry, shutdown, task };
-    running.eventually("registered", || running.registry.registration.lock().unwrap().is_some()).await;
-    running
+    Running { address, handlers, registry, shutdown, gates, task }
+}
+
+/// A call without any of what clients do.
+pub struct Bare {
+    pub send: h2::client::SendRequest<bytes::Bytes>,
+    pub answer: h2::client::ResponseFuture,
+    _driver: JoinSet<()>,
+}
+
+impl Bare {
+    /// The headers of the answer.
+    pub async fn headers(self) -> http::HeaderMap {
+        timeout(LIMIT, self.answer).await.expect("in time").unwrap().into_parts().0.headers
+    }
 }
 
 impl Running {
     pub async fn channel(&self) -> Channel {
         Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    /// Calls `GetInfo` on a connection of its own, by a client that does nothing but that: tonic's keeps deadlines itself.
+    pub async fn bare(&self, headers: &[(&str, &str)]) -> Bare {
+        let io = TcpStream::connect(self.address).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(io).await.unwrap();
+        let mut driver = JoinSet::new();
+        driver.spawn(async { drop(connection.await) });
+        let mut request = http::Request::post(format!("http://test{GET_INFO}"));
+        for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")].iter().chain(headers) {
+            request = request.header(*name, *value);
+        }
+        let (answer, mut body) = send.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
+        Bare { send, answer, _driver: driver }
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.registry.log.lock().unwrap().clone()
+    }
+
+    pub async fn ended(self) -> Result<(), Error> {
+        timeout(LIMIT, self.task).await.expect("ends in time").unwrap()
     }
 
     pub async fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
@@ -200,6 +271,6 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         };
-        assert!(timeout(LIMIT, wait).await.is_ok(), "not within {LIMIT:?}: {what}; log {:?}", self.registry.log.lock().unwrap());
+        assert!(timeout(LIMIT, wait).await.is_ok(), "not within {LIMIT:?}: {what}; log {:?}", self.log());
     }
 }

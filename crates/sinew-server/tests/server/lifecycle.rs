@@ -1,13 +1,12 @@
-//! From registration to the last call; what operators see.
+//! From the first address to registration; what operators see.
 
-use crate::harness::{LIMIT, config, start};
-use sinew_proto::admin::v1::{GetInfoRequest, admin_service_client::AdminServiceClient};
-use std::sync::atomic::Ordering::SeqCst;
+use crate::harness::{FakeRegistry, config, launch, start};
+use sinew_server::{Error, Server};
+use std::sync::Arc;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    net::{TcpListener, TcpStream},
 };
-use tonic::Request;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{
     v1::{
@@ -18,11 +17,13 @@ use tonic_reflection::pb::{
 };
 
 const SERVING: i32 = 1;
+const NOT_SERVING: i32 = 2;
 
 #[tokio::test]
 async fn it_registers_what_it_is_and_serves() {
     let mut config = config();
     config.admin = Some(([127, 0, 0, 1], 0).into());
+    config.metrics = Arc::new(|| "series 1\n".to_owned());
     let server = start(config).await;
     let registration = server.registry.registration.lock().unwrap().clone().unwrap();
     assert_eq!((registration.service.as_str(), registration.id.as_str()), ("test", "test-0"));
@@ -37,16 +38,62 @@ async fn it_registers_what_it_is_and_serves() {
     }
 
     let port: u16 = registration.meta["admin-port"].parse().unwrap();
-    let get = async |path: &str| {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    assert!(get("/healthz").await.starts_with("HTTP/1.1 200"));
-    assert!(get("/readyz").await.ends_with("ready\n"));
-    assert!(get("/metrics").await.starts_with("HTTP/1.1 200"));
+    assert!(get(port, "/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(get(port, "/readyz").await.ends_with("\r\n\r\nready\n"));
+    let metrics = get(port, "/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.ends_with("series 1\n"), "{metrics}");
+}
+
+/// The whole answer of the admin port.
+async fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn it_registers_only_when_ready_and_says_what_is_missing() {
+    // The admin port is told to nobody before registration, so this one is chosen.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut config = config();
+    config.admin = Some(free);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = launch(config, FakeRegistry::default(), listener, &["store", "keys"]);
+    let mut health = HealthClient::new(server.channel().await);
+    assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().get_ref().status, NOT_SERVING);
+    let answer = get(free.port(), "/readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("not ready: keys, store\n"), "{answer}");
+    assert!(server.log().is_empty());
+
+    server.gates[0].open();
+    assert!(get(free.port(), "/readyz").await.ends_with("not ready: keys\n"));
+    assert!(server.log().is_empty());
+    server.gates[1].open();
+    server.eventually("registered", || server.log() == ["register"]).await;
+    assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().get_ref().status, SERVING);
+}
+
+#[tokio::test]
+async fn a_registry_that_refuses_leaves_nothing_half_started() {
+    let registry = FakeRegistry { refuses: true, ..FakeRegistry::default() };
+    let server = launch(config(), registry, TcpListener::bind("127.0.0.1:0").await.unwrap(), &[]);
+    let address = server.address;
+    assert!(matches!(server.ended().await, Err(Error::Register(_))));
+    assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = Server::new(config()).run(address, std::future::pending()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
+    let mut config = config();
+    config.admin = Some(address);
+    let error = Server::new(config).run(([127, 0, 0, 1], 0).into(), std::future::pending()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {address}"));
 }
 
 #[tokio::test]
@@ -77,44 +124,4 @@ async fn reflection_shows_what_the_port_serves_in_both_versions() {
             "{symbol}: {answer:?}"
         );
     }
-}
-
-#[tokio::test]
-async fn the_end_is_in_order_and_loses_no_call() {
-    let server = start(config()).await;
-    let mut client = AdminServiceClient::new(server.channel().await);
-    let call = tokio::spawn({
-        let mut client = client.clone();
-        async move {
-            let mut request = Request::new(GetInfoRequest {});
-            request.metadata_mut().insert("do", "wait".parse().unwrap());
-            client.get_info(request).await
-        }
-    });
-    server.eventually("the call is under way", || server.handlers.waiting.load(SeqCst) == 1).await;
-    server.shutdown.notify_one();
-    server.eventually("left the registry", || server.registry.log.lock().unwrap().len() == 2).await;
-    // Whoever still has us in his list is answered until GOAWAY; the call under way finishes.
-    server.handlers.let_go.notify_one();
-    call.await.unwrap().unwrap();
-    timeout(LIMIT, server.task).await.unwrap().unwrap().unwrap();
-    assert_eq!(*server.registry.log.lock().unwrap(), ["register", "drain", "withdraw"]);
-    assert!(client.get_info(GetInfoRequest {}).await.is_err());
-}
-
-#[tokio::test]
-async fn calls_that_do_not_end_are_cut_off() {
-    let mut config = config();
-    config.limits.drain = std::time::Duration::from_millis(50);
-    let server = start(config).await;
-    let mut client = AdminServiceClient::new(server.channel().await);
-    let call = tokio::spawn(async move {
-        let mut request = Request::new(GetInfoRequest {});
-        request.metadata_mut().insert("do", "wait".parse().unwrap());
-        client.get_info(request).await
-    });
-    server.eventually("the call is under way", || server.handlers.waiting.load(SeqCst) == 1).await;
-    server.shutdown.notify_one();
-    timeout(LIMIT, server.task).await.expect("the drain is bounded").unwrap().unwrap();
-    assert!(call.await.unwrap().is_err());
 }

@@ -4,5 +4,7 @@
 
 mod auth;
 mod calls;
+mod drain;
 mod harness;
 mod lifecycle;
+mod limits;

@@ -1,0 +1,164 @@
+//! Follows the frames that a peer sends, only so far as to know whether it owes us the rest of something.
+//!
+//! A peer that begins what it does not finish holds a connection, and h2 the memory of it, for as long as it likes: the
+//! preface, its SETTINGS, a frame's head, the headers of a request. Whether the bytes make sense is h2's to judge.
+
+/// Length of the client's connection preface. <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>
+const PREFACE: usize = 24;
+/// Length of a frame's head: three bytes of length, type, flags, four of the stream.
+const HEAD: usize = 9;
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const CONTINUATION: u8 = 0x9;
+const END_HEADERS: u8 = 0x4;
+
+/// Where in the frames of a connection we are.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    at: At,
+    /// Whether the preface and the first frame, which must be SETTINGS, have come whole.
+    opened: bool,
+    /// Whether headers were begun that further frames must end.
+    headers: bool,
+}
+
+#[derive(Debug)]
+enum At {
+    Preface { missing: usize },
+    Head { bytes: [u8; HEAD], have: usize },
+    Payload { kind: u8, missing: usize },
+}
+
+const NEXT: At = At::Head { bytes: [0; HEAD], have: 0 };
+
+impl Frames {
+    /// A connection from which nothing has come.
+    pub(crate) fn new() -> Self {
+        Self { at: At::Preface { missing: PREFACE }, opened: false, headers: false }
+    }
+
+    /// Whether the peer has begun something that it must finish. A message may take its time, headers may not.
+    pub(crate) fn owed(&self) -> bool {
+        let begun = match self.at {
+            At::Preface { .. } => true,
+            At::Head { have, .. } => have > 0,
+            At::Payload { kind, .. } => kind != DATA,
+        };
+        begun || self.headers || !self.opened
+    }
+
+    /// The bytes that have come next.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some(&first) = bytes.first() {
+            let used = match &mut self.at {
+                At::Preface { missing } => {
+                    let used = bytes.len().min(*missing);
+                    *missing -= used;
+                    if *missing == 0 {
+                        self.at = NEXT;
+                    }
+                    used
+                }
+                At::Head { bytes: head, have } => {
+                    if let Some(byte) = head.get_mut(*have) {
+                        *byte = first;
+                    }
+                    *have += 1;
+                    if *have == HEAD {
+                        let [a, b, c, kind, flags, ..] = *head;
+                        self.begin(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c), kind, flags);
+                    }
+                    1
+                }
+                At::Payload { missing, .. } => {
+                    let used = bytes.len().min(*missing);
+                    *missing -= used;
+                    if *missing == 0 {
+                        self.end();
+                    }
+                    used
+                }
+            };
+            bytes = bytes.get(used..).unwrap_or_default();
+        }
+    }
+
+    fn begin(&mut self, length: usize, kind: u8, flags: u8) {
+        if kind == HEADERS || kind == CONTINUATION {
+            self.headers = flags & END_HEADERS == 0;
+        }
+        self.at = At::Payload { kind, missing: length };
+        if length == 0 {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        self.opened = true;
+        self.at = NEXT;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Frames;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let length = u32::try_from(payload).expect("small").to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], &vec![0xff; payload]].concat()
+    }
+
+    /// Whether something is owed after each byte, as ranges in which it is not.
+    fn settled(bytes: &[u8]) -> Vec<usize> {
+        let mut frames = Frames::new();
+        let mut settled = Vec::new();
+        for (i, byte) in bytes.iter().enumerate() {
+            frames.feed(&[*byte]);
+            if !frames.owed() {
+                settled.push(i + 1);
+            }
+        }
+        settled
+    }
+
+    #[test]
+    fn what_was_begun_is_owed_until_it_is_whole() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut expected = Vec::new();
+        for (part, settles) in [
+            (frame(4, 0, 12), true),
+            (frame(4, 1, 0), true),
+            // Headers in three frames.
+            (frame(1, 1, 40), false),
+            (frame(9, 0, 40), false),
+            (frame(9, 4, 1), true),
+            (frame(1, 4, 300), true),
+        ] {
+            bytes.extend(part);
+            if settles {
+                expected.push(bytes.len());
+            }
+        }
+        assert_eq!(settled(&bytes), expected);
+    }
+
+    #[test]
+    fn half_a_message_is_not_owed() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(4, 0, 0));
+        let (opened, data) = (bytes.len(), frame(0, 0, 5));
+        bytes.extend(data);
+        // Not while its head is incomplete, but from there on.
+        assert_eq!(settled(&bytes), [opened, opened + 9, opened + 10, opened + 11, opened + 12, opened + 13, opened + 14]);
+    }
+
+    #[test]
+    fn it_does_not_matter_how_the_bytes_are_cut() {
+        let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 18), frame(1, 0, 7), frame(9, 4, 70_000)].concat();
+        for size in [1, 2, 3, 7, 10, 24, 100, 1 << 20] {
+            let mut frames = Frames::new();
+            bytes.chunks(size).for_each(|part| frames.feed(part));
+            assert!(!frames.owed(), "cut to {size}");
+        }
+    }
+}
