@@ -1,5 +1,7 @@
 //! Against a real Consul agent: what the mesh needs of it from register to withdraw.
 
+#![allow(clippy::unwrap_used)]
+
 use sinew_consul::{Consul, Settings};
 use sinew_core::{Discover, Health, Register, Registration, ServiceName, Snapshot, State};
 use std::{sync::Arc, time::Duration};

@@ -19,12 +19,14 @@ mod error;
 mod mesh;
 mod settings;
 mod signal;
+mod violations;
 
 pub use builder::Builder;
 pub use error::Error;
 pub use mesh::{Mesh, MeshServer};
 pub use settings::{Settings, SettingsError};
 pub use signal::shutdown_signal;
+pub use violations::Violations;
 
 pub use sinew_client::{BreakerState, Channel, Config as ClientConfig, ConnectionState, DestinationStatus, EndpointStatus};
 pub use sinew_consul::Consul;

@@ -1,13 +1,14 @@
 //! The rpcs: check what came, ask the warehouse, answer.
 
-use super::{violations::Violations, wire};
+use super::wire;
 use crate::domain::{Adjustment, Caller, Line, Lines, LinesError, MAX_QUANTITY, Page, ProductId, ReservationId, Warehouse};
 use contracts::inventory::v1::{
     AdjustStockRequest, AdjustStockResponse, GetStockRequest, GetStockResponse, ListReservationsRequest, ListReservationsResponse,
     ReleaseRequest, ReleaseResponse, ReservationLine, ReservationState, ReserveRequest, ReserveResponse,
     inventory_service_server::InventoryService,
 };
-use sinew_server::Claims;
+use sinew::Claims;
+use sinew::Violations;
 use tonic::{Extensions, Request, Response, Status};
 
 /// `shop.inventory.v1.InventoryService` over a warehouse.

@@ -3,7 +3,6 @@
 mod caller;
 mod service;
 mod status;
-mod violations;
 pub(crate) mod wire;
 
 pub use service::Api;

@@ -1,11 +1,12 @@
 //! The rpcs: check what came, ask the domain, answer.
 
-use super::{caller::caller, violations::Violations, wire};
+use super::{caller::caller, wire};
 use crate::domain::{Cancel, Cart, CartError, CartLine, CustomerId, OrderId, Orders, Page, Place, ProductId, place};
 use contracts::order::v1::{
     CancelOrderRequest, CancelOrderResponse, GetOrderRequest, GetOrderResponse, ListOrdersRequest, ListOrdersResponse,
     PlaceOrderLine, PlaceOrderRequest, PlaceOrderResponse, order_service_server::OrderService,
 };
+use sinew::Violations;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 

@@ -1,6 +1,6 @@
 //! The rpcs: check what came, ask the cashier, answer.
 
-use super::{violations::Violations, wire};
+use super::wire;
 use crate::domain::{Books, Cashier, Charge, CustomerId, Money, MoneyError, Page, PaymentId, Provider, Token};
 use contracts::{
     payment::v1::{
@@ -9,6 +9,7 @@ use contracts::{
     },
     r#type::v1::Money as MoneyMessage,
 };
+use sinew::Violations;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 

@@ -2,7 +2,6 @@
 
 mod service;
 mod status;
-mod violations;
 mod wire;
 
 pub use service::Api;

@@ -1,6 +1,6 @@
 //! The rpcs: check what came, ask the catalogue, answer.
 
-use super::{violations::Violations, wire};
+use super::wire;
 use crate::domain::{
     Caller, Catalogue, Changes, Description, Money, MoneyError, NewProduct, Page, ProductId, Request as Keyed, Title,
 };
@@ -11,7 +11,8 @@ use contracts::{
     },
     r#type::v1::Money as MoneyMessage,
 };
-use sinew_server::Claims;
+use sinew::Claims;
+use sinew::Violations;
 use tonic::{Extensions, Request, Response, Status};
 
 /// `shop.product.v1.ProductService` over a catalogue.

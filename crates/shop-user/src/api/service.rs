@@ -1,6 +1,6 @@
 //! The rpcs: check what came and who asks, ask the accounts, answer.
 
-use super::{violations::Violations, wire};
+use super::wire;
 use crate::{
     domain::{
         Accounts, Caller, Changes, Directory, DisplayName, Email, KeyStore, NewUser, Page, Password, Passwords, Role, UserId,
@@ -12,8 +12,9 @@ use contracts::user::v1::{
     GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse, UpdateUserRequest, UpdateUserResponse,
     user_service_server::UserService,
 };
+use sinew::Claims;
+use sinew::Violations;
 use sinew_proto::auth::v1::Jwk;
-use sinew_server::Claims;
 use tonic::{Extensions, Request, Response, Status};
 
 /// `shop.user.v1.UserService` over accounts and an issuer of tokens.
@@ -130,7 +131,7 @@ fn caller(extensions: &Extensions) -> Caller {
 /// Users reach themselves, administrators everybody.
 fn allowed(extensions: &Extensions, id: UserId) -> Result<(), Status> {
     match extensions.get::<Claims>() {
-        Some(claims) if claims.role == sinew_server::Role::Admin || claims.sub == id.0.to_string() => Ok(()),
+        Some(claims) if claims.role == sinew::Role::Admin || claims.sub == id.0.to_string() => Ok(()),
         Some(_) => Err(Status::permission_denied("this is another user")),
         None => Err(Status::unauthenticated("a bearer token is needed")),
     }

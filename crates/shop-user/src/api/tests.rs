@@ -3,7 +3,7 @@
 use super::Api;
 use crate::{App, Argon, Config, SqlDirectory, SqlKeys};
 use contracts::user::v1::{user_service_server::UserService, *};
-use sinew_server::{Claims, FixedKeys, Jwk, JwkSet, TokenRules, Verifier};
+use sinew::{Claims, FixedKeys, Jwk, JwkSet, TokenRules, Verifier};
 use std::sync::Arc;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
@@ -31,7 +31,7 @@ impl Service {
     }
     async fn update(&self, request: UpdateUserRequest, by: &str) -> Result<User, Status> {
         let mut request = Request::new(request);
-        request.extensions_mut().insert(Claims { sub: by.into(), role: sinew_server::Role::Customer });
+        request.extensions_mut().insert(Claims { sub: by.into(), role: sinew::Role::Customer });
         Ok(self.api.update_user(request).await?.into_inner().user.unwrap())
     }
 }
@@ -60,7 +60,7 @@ async fn a_token_is_believed_by_every_server_and_made_with_the_key_all_replicas_
     let replica = App::build(Config::in_folder(service.folder.path())).await.unwrap();
     for keys in [verifier(&service.api).await, verifier(&replica.api()).await] {
         let claims = keys.verify(&session.access_token).await.unwrap();
-        assert_eq!((claims.sub, claims.role), (user.user_id.clone(), sinew_server::Role::Customer));
+        assert_eq!((claims.sub, claims.role), (user.user_id.clone(), sinew::Role::Customer));
         let mut forged = session.access_token.clone().into_bytes();
         let last = forged.len() - 10;
         forged[last] = if forged[last] == b'A' { b'B' } else { b'A' };
