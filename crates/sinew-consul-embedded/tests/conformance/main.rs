@@ -27,7 +27,33 @@ impl Both {
     pub async fn start() -> Self {
         let real = testkit::consul::Consul::start().await.unwrap();
         let embedded = sinew_consul_embedded::Agent::builder().bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        Self { real, embedded }
+        let both = Self { real, embedded };
+        both.settle().await;
+        both
+    }
+
+    /// A real agent that has just started still tells its catalogue about its node, which moves every index. It is done
+    /// when a service of its own is listed with the node's health, and gone again.
+    async fn settle(&self) {
+        for (name, agent) in self.each() {
+            let (warm, listed) = (service("warm", "warm", "t"), "health/service/warm");
+            assert_eq!(request(agent, "PUT", "agent/service/register", &warm).await.status, 200, "{name}");
+            for gone in [false, true] {
+                let start = Instant::now();
+                loop {
+                    let list = request(agent, "GET", listed, "").await.json.unwrap();
+                    let healthy = list[0]["Checks"].as_array().is_some_and(|c| c.iter().any(|c| c["CheckID"] == "serfHealth"));
+                    if healthy != gone {
+                        break;
+                    }
+                    assert!(start.elapsed() < LIMIT, "{name}: {list}");
+                    sleep(Duration::from_millis(20)).await;
+                }
+                if !gone {
+                    assert_eq!(request(agent, "PUT", "agent/service/deregister/warm", "").await.status, 200, "{name}");
+                }
+            }
+        }
     }
 
     /// The two agents, with their names for messages.

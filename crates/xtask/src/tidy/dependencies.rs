@@ -21,9 +21,8 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// What every service may depend on: `sinew-server` for the claims of a token.
-const SERVICES: &[&str] =
-    &["contracts", "sinew", "sinew-core", "sinew-events", "sinew-proto", "sinew-saga", "sinew-server", "sinew-sql"];
+/// What every service may depend on.
+const SERVICES: &[&str] = &["contracts", "sinew", "sinew-core", "sinew-events", "sinew-proto", "sinew-saga", "sinew-sql"];
 
 /// May depend on anything, and nothing on them.
 const TOPS: &[&str] = &["bench", ""];
