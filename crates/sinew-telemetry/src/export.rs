@@ -10,7 +10,7 @@ use opentelemetry::{
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{
     Resource,
-    trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks},
+    trace::{SpanData, SpanEvents, SpanExporter as SpanExporterApi, SpanLinks},
 };
 use sinew_core::{
     stats::Registry,
@@ -36,20 +36,22 @@ const DELAY: Duration = Duration::from_secs(1);
 /// Longest time that the last spans may take when the process ends.
 const FLUSH: Duration = Duration::from_secs(3);
 
-/// An exporter that cannot be set up.
+/// A variable of the exporter that cannot be honoured.
 #[derive(Debug, thiserror::Error)]
-#[error("traces cannot be exported to {endpoint}: {reason}; see OTEL_EXPORTER_OTLP_ENDPOINT")]
+#[error("{variable}={value:?}: {reason}")]
 pub struct ExportError {
-    /// Where to.
-    pub endpoint: String,
-    /// Why not.
+    /// Which variable.
+    pub variable: &'static str,
+    /// What it was.
+    pub value: String,
+    /// What would be right.
     pub reason: String,
 }
 
 /// The task that sends spans. [`flush`](Self::flush) it at the end of the process; dropping it ends it.
 #[derive(Debug)]
 pub struct Exporter {
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
     stop: mpsc::Sender<()>,
 }
 
@@ -73,43 +75,58 @@ impl Exporter {
     ///
     /// # Errors
     ///
-    /// An endpoint that is no address.
+    /// An endpoint or a protocol that cannot be honoured.
     pub fn from_env(service: &str, instance: &str) -> Result<Option<Self>, ExportError> {
-        let set = |name| env::var(name).ok().filter(|v| !v.is_empty());
-        let endpoint = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        let Some(endpoint) = endpoint.filter(|_| set("OTEL_SDK_DISABLED").as_deref() != Some("true")) else { return Ok(None) };
+        let Some((variable, value)) = endpoint(|name| env::var(name).ok())? else { return Ok(None) };
         let built = SpanExporter::builder().with_tonic().build();
-        let mut exporter = built.map_err(|e| ExportError { endpoint, reason: e.to_string() })?;
+        let mut exporter = built.map_err(|e| ExportError { variable, value, reason: e.to_string() })?;
         let resource = Resource::builder().with_service_name(service.to_owned());
         exporter.set_resource(&resource.with_attribute(KeyValue::new("service.instance.id", instance.to_owned())).build());
-
-        let (spans, queue) = mpsc::channel(QUEUE);
-        let (stop, stopped) = mpsc::channel(1);
-        let task = tokio::spawn(send(exporter, queue, stopped));
-        let dropped = Registry::global().counter("spans_dropped_total", Vec::new());
+        let (queue, exporter) = start(exporter, QUEUE);
         // Installed for the life of the process, which is what metrics and traces are per.
-        install(Box::leak(Box::new(Queue { spans, dropped })));
-        Ok(Some(Self { task: Some(task), stop }))
+        install(Box::leak(Box::new(queue)));
+        Ok(Some(exporter))
     }
 
     /// Sends what is queued, within a few seconds.
     pub async fn flush(mut self) {
         let _ = self.stop.try_send(());
-        if let Some(task) = self.task.take() {
-            let _ = timeout(FLUSH, task).await;
-        }
+        let _ = timeout(FLUSH, &mut self.task).await;
     }
+}
+
+fn start(exporter: impl SpanExporterApi + 'static, capacity: usize) -> (Queue, Exporter) {
+    let (spans, queue) = mpsc::channel(capacity);
+    let (stop, stopped) = mpsc::channel(1);
+    let task = tokio::spawn(send(exporter, queue, stopped));
+    (Queue { spans, dropped: Registry::global().counter("spans_dropped_total", Vec::new()) }, Exporter { task, stop })
+}
+
+/// The endpoint, and the variable that names it; `None` where no traces are asked for.
+fn endpoint(get: impl Fn(&'static str) -> Option<String>) -> Result<Option<(&'static str, String)>, ExportError> {
+    let get = |name| get(name).filter(|v| !v.is_empty()).map(|value| (name, value));
+    let endpoint = get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| get("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let disabled = get("OTEL_SDK_DISABLED").is_some_and(|(_, v)| v.eq_ignore_ascii_case("true"));
+    let Some((variable, value)) = endpoint.filter(|_| !disabled) else { return Ok(None) };
+    let protocol = get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| get("OTEL_EXPORTER_OTLP_PROTOCOL"));
+    if let Some((variable, value)) = protocol.filter(|(_, v)| v != "grpc") {
+        let reason = "spans are sent as \"grpc\" only; name the collector's gRPC port, 4317 as a rule".into();
+        return Err(ExportError { variable, value, reason });
+    }
+    if !value.starts_with("http://") {
+        let reason = "not an endpoint; write http://host:4317 (TLS is for a collector nearby to add)".into();
+        return Err(ExportError { variable, value, reason });
+    }
+    Ok(Some((variable, value)))
 }
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 
-async fn send(exporter: SpanExporter, mut queue: mpsc::Receiver<Span>, mut stopped: mpsc::Receiver<()>) {
+async fn send(exporter: impl SpanExporterApi, mut queue: mpsc::Receiver<Span>, mut stopped: mpsc::Receiver<()>) {
     let mut tick = interval(DELAY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::with_capacity(BATCH);
@@ -132,8 +149,9 @@ async fn send(exporter: SpanExporter, mut queue: mpsc::Receiver<Span>, mut stopp
                 batch.push(data(span));
             }
         }
-        if !batch.is_empty() {
-            let result = exporter.export(std::mem::take(&mut batch)).await;
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(BATCH));
+            let result = exporter.export(std::mem::replace(&mut batch, rest)).await;
             match (&result, failing) {
                 (Err(error), false) => tracing::warn!(%error, "spans cannot be exported; they are dropped until they can"),
                 (Ok(()), true) => tracing::info!("spans are exported again"),
@@ -177,3 +195,7 @@ fn data(span: Span) -> SpanData {
         instrumentation_scope: InstrumentationScope::builder("sinew").with_version(env!("CARGO_PKG_VERSION")).build(),
     }
 }
+
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;

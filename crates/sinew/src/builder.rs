@@ -2,11 +2,15 @@
 
 use crate::{Error, Mesh, Settings, mesh::Parts};
 use sinew_client::{Client, Ports, TcpConnector};
-use sinew_consul::Consul;
+use sinew_consul::{ApiError, Consul};
 use sinew_core::{Clock, Connector, Discover, Policies, Register, Rng, ServiceName, SharedRng, SystemClock, policy::ServicePolicy};
 use sinew_server::{FileKeys, KeySource, Limits, TokenRules, Verifier};
 use sinew_telemetry::Exporter;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// Time for the registry to say who it is. An agent on this host needs milliseconds.
+const REGISTRY: Duration = Duration::from_secs(3);
 
 /// A mesh being put together.
 pub struct Builder {
@@ -77,7 +81,7 @@ impl Builder {
         sinew_telemetry::init_logs()?;
         self.settings = Settings::from_env()?;
         self.consul = Some(sinew_consul::Settings::from_env()?);
-        self.exporter = Exporter::from_env(&self.name, self.settings.instance.as_deref().unwrap_or(&self.name))?;
+        self.exporter = Exporter::from_env(&self.name, &self.settings.instance(&self.name))?;
         Ok(self)
     }
 
@@ -159,7 +163,8 @@ impl Builder {
             Some(settings) => {
                 let consul = Consul::new(settings)?;
                 let unusable = |source| Error::RegistryUnusable { address: consul.address().to_owned(), source };
-                let agent = consul.agent().await.map_err(unusable)?;
+                let agent = timeout(REGISTRY, consul.agent()).await.map_err(|late| ApiError::Unusable(late.into())).flatten();
+                let agent = agent.map_err(unusable)?;
                 tracing::info!(registry = consul.address(), version = agent.version, datacenter = agent.datacenter, "registry");
                 Some(consul)
             }

@@ -29,8 +29,8 @@ pub use signal::shutdown_signal;
 pub use violations::Violations;
 
 pub use sinew_client::{BreakerState, Channel, Config as ClientConfig, ConnectionState, DestinationStatus, EndpointStatus};
-pub use sinew_consul::Consul;
-pub use sinew_core::{Context, ServiceName, policy::ServicePolicy};
+pub use sinew_consul::{Consul, Settings as ConsulSettings};
+pub use sinew_core::{Clock, Connector, Context, Discover, Endpoint, FixedList, Register, Rng, ServiceName, policy::ServicePolicy};
 pub use sinew_server::{
-    Claims, FileKeys, FixedKeys, Gate, Jwk, JwkSet, KeyError, KeySource, Limits, Readiness, Role, TokenRules, Verifier,
+    Claims, Draining, FileKeys, FixedKeys, Gate, Jwk, JwkSet, KeyError, KeySource, Limits, Readiness, Role, TokenRules, Verifier,
 };

@@ -105,8 +105,7 @@ impl Mesh {
 
     /// The id of this instance.
     pub fn instance(&self) -> String {
-        let parts = &self.parts.parts;
-        parts.settings.instance.clone().unwrap_or_else(|| format!("{}-0", parts.name))
+        self.parts.parts.settings.instance(self.name().as_str())
     }
 
     /// The settings it was started with.

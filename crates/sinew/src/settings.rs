@@ -49,6 +49,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The id of this instance of a service: the one given, or `<service>-0`.
+    pub fn instance(&self, service: &str) -> String {
+        self.instance.clone().unwrap_or_else(|| format!("{service}-0"))
+    }
+
     /// Reads the environment; an empty variable is as good as none.
     ///
     /// # Errors
