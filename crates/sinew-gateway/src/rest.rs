@@ -64,7 +64,7 @@ pub(crate) async fn handle(
         BodyRule::Whole | BodyRule::Field(_) => read(edge, &parts.headers, body).await?,
     };
     let minted;
-    let key = match sent_key(&parts.headers)? {
+    let key = match sent_key(&parts.headers).map_err(Problem::bad_request)? {
         Some(key) => Key::Sent(key),
         None => {
             minted = Uuid::now_v7().to_string();
@@ -144,13 +144,13 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The header `Idempotency-Key`: a plain value, or a string in quotes as the draft has it
 /// (draft-ietf-httpapi-idempotency-key-header).
-fn sent_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+fn sent_key(headers: &HeaderMap) -> Result<Option<&str>, &'static str> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| values.next().is_none()).map(str::trim);
     let key = text.map(|t| t.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(t));
     match key.filter(|k| !k.is_empty()) {
         Some(key) => Ok(Some(key)),
-        None => Err(Problem::bad_request("the header Idempotency-Key must be there once, and be plain text")),
+        None => Err("the header Idempotency-Key must be there once, and be plain text"),
     }
 }
