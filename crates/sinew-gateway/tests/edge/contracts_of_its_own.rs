@@ -10,10 +10,15 @@ use serde_json::{Value, json};
 use sinew::{FixedKeys, TokenRules, Verifier};
 use sinew_core::{
     Access, BoxFuture, Idempotency, MethodKind, Policies, ServiceName,
+    classify::Code,
     policy::{self, GrpcService, ServicePolicy},
+    stats::{CallKey, Registry, Side},
 };
 use sinew_gateway::{Backend, BuildError, Builder, Classes, Gateway, GatewaySettings};
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 use tonic::{Status, body::Body};
 
 /// Answers with the request: every rpc here gives back what it gets.
@@ -135,6 +140,26 @@ async fn a_body_may_be_one_field_and_an_answer_too() {
     assert_eq!(sent(&edge.get("/c/x/y/z", None).await), json!({"name": "x/y/z"}));
     let report = edge.http("REPORT".parse().unwrap(), "/d?inner.id=i", &[], "").await;
     assert_eq!(report.json(), json!({"id": "i", "big": "0", "tags": []}));
+}
+
+#[tokio::test]
+async fn every_call_is_counted_once_with_how_it_ended() {
+    let edge = edge(r#"rpc Counted(M) returns (M) { option (google.api.http) = {get: "/counted"}; }"#).await;
+    assert_eq!(edge.get("/counted", None).await.status, 200);
+    assert_eq!(edge.get("/counted?nope=1", None).await.status, 400);
+    let (status, ..) = edge.grpc("/t.S/Counted", &[], b"").await;
+    assert_eq!(status.code(), tonic::Code::Ok);
+    let key = CallKey { side: Side::Server, service: "gateway".into(), method: "/t.S/Counted".into() };
+    let stats = Registry::global().calls(key);
+    // A stream's record is made when its body is dropped, which may be after the client has read it.
+    let settled = async {
+        while stats.in_flight.load(Relaxed) != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), settled).await.expect("no call is under way");
+    let counts = [Code::Ok, Code::InvalidArgument, Code::Cancelled, Code::Unknown].map(|code| stats.count(code));
+    assert_eq!(counts, [2, 1, 0, 0]);
 }
 
 /// The whole chain, as a person sees it.

@@ -31,6 +31,9 @@ const METHODS: &[Method] = &[Method {
 const SERVICES: &[GrpcService] = &[GrpcService { name: "sinew.events.v1.EventsService", methods: METHODS }];
 const STREAMING: &[ServicePolicy] = &[ServicePolicy { name: "events", services: SERVICES, service_config: "{}" }];
 
+/// Few enough to open.
+const MOST_CALLS: usize = 3;
+
 type Frames = mpsc::Receiver<Result<Frame<Bytes>, Status>>;
 
 /// A body fed by a test, frame by frame.
@@ -83,7 +86,7 @@ async fn echo_edge(echo: Echo) -> crate::harness::Edge {
     let keys = Arc::new(sinew::FixedKeys(crate::harness::jwks()));
     let verifier = Arc::new(sinew::Verifier::new(keys, &sinew::TokenRules::default()));
     // Short enough to wait for.
-    let limits = sinew_gateway::Limits { drain: Duration::from_millis(500), ..Default::default() };
+    let limits = sinew_gateway::Limits { drain: Duration::from_millis(500), calls: MOST_CALLS, ..Default::default() };
     let builder = Gateway::builder(policies, echo).descriptors(sinew_proto::DESCRIPTORS).verifier(verifier);
     crate::harness::serve(builder.settings(&GatewaySettings::default()).limits(limits), Fake::default()).await
 }
@@ -156,6 +159,24 @@ async fn the_drain_lets_calls_finish_and_cuts_off_those_that_do_not() {
             drop(feed);
         }
     }
+}
+
+#[tokio::test]
+async fn past_the_most_calls_under_way_others_are_told_to_try_again() {
+    let edge = echo_edge(Echo::default()).await;
+    let (mut client, _driver) = edge.http2().await;
+    let mut open = Vec::new();
+    for _ in 0..MOST_CALLS {
+        let (feed, fed) = mpsc::channel::<Result<Frame<Bytes>, Status>>(1);
+        let request = grpc_request("/sinew.events.v1.EventsService/Subscribe", &[], Body::new(Fed(fed, None)));
+        open.push((within(client.send_request(request)).await.unwrap(), feed));
+    }
+    let (status, ..) = within(edge.grpc("/grpc.health.v1.Health/Check", &[], b"")).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(within(edge.get("/nothing", None)).await.status, 503);
+    assert_eq!(within(edge.get("/healthz", None)).await.status, 200, "the process is well");
+    open.clear();
+    within(async { while edge.get("/nothing", None).await.status != 404 {} }).await;
 }
 
 #[tokio::test]
