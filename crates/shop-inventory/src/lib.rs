@@ -15,7 +15,7 @@ pub use domain::{
 };
 pub use infrastructure::{SqlWarehouse, migrations};
 
-/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`sinew_core::failpoint`].
+/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`mod@sinew_core::failpoint`].
 pub const FAILPOINTS: &[&str] = &[
     "inventory.reserve.before_commit",
     "inventory.reserve.after_commit",

@@ -16,7 +16,7 @@ pub use domain::{
 };
 pub use infrastructure::{EmbeddedProvider, LedgerEntry, LedgerState, SqlBooks, migrations, provider_migrations, read_ledger};
 
-/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`sinew_core::failpoint`].
+/// The places where a test may end the process: `SINEW_FAILPOINT=<name>=kill`, see [`mod@sinew_core::failpoint`].
 pub const FAILPOINTS: &[&str] = &[
     "payment.charge.after_intent",
     "payment.charge.before_provider",
