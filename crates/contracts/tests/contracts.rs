@@ -1,5 +1,7 @@
 //! What every contract promises: documentation, access, and keys for what changes something.
 
+#![allow(clippy::expect_used)]
+
 use prost_reflect::{DescriptorPool, MethodDescriptor, ReflectMessage};
 
 /// Every rpc of the shop and of the mesh, with the pool that knows its options.
