@@ -11,8 +11,10 @@ pub mod idempotency;
 
 mod inbox;
 mod outbox;
+mod publication;
 mod schema;
 
 pub use inbox::Inbox;
 pub use outbox::{Event, NewEvent, Outbox};
+pub use publication::{Extent, Owned, Publication, PublicationError};
 pub use schema::migrations;
