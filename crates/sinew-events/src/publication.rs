@@ -49,8 +49,9 @@ pub trait Publication: fmt::Debug + Send + Sync + 'static {
 /// Everything a publisher owns, told as events: for consumers that are new, or too late for what is kept.
 pub trait Owned: fmt::Debug + Send + Sync + 'static {
     /// At most `limit` aggregates whose id comes after `after`, in order of id; each as the event that would bring a
-    /// consumer up to date, with the aggregate's present version. An empty page is the end.
+    /// consumer up to date, with the aggregate's present version. A page with fewer is the last.
     ///
-    /// An aggregate that has nothing to tell is left out, so a page is read on until it is full or there is no more.
+    /// An aggregate that has nothing to tell is left out, so whoever makes a page reads on until it is full or there is no
+    /// more.
     fn page(&self, after: Option<Uuid>, limit: usize) -> BoxFuture<'_, Result<Vec<NewEvent<'static>>, PublicationError>>;
 }
