@@ -4,13 +4,16 @@ use crate::{
     Config,
     api::Api,
     domain::{Catalogue, Customer, Error, Inventory, Payments, Product, Purchase},
-    infrastructure::{OrderRecorder, SqlCatalogue, SqlOrders, migrations},
+    infrastructure::{OrderRecorder, PRODUCTS, Products, SqlCatalogue, SqlOrders, USERS, Users, migrations},
     saga,
 };
 use contracts::order::v1::order_service_server::OrderServiceServer;
+use futures_util::future::join_all;
 use sinew_core::{Clock, Rng, SharedRng, SystemClock};
-use sinew_events::{Outbox, idempotency};
-use sinew_proto::saga::v1::saga_service_server::SagaServiceServer;
+use sinew_events::{Feed, Outbox, Projection, Subscription, SubscriptionsAdmin, idempotency};
+use sinew_proto::{
+    events::v1::subscriptions_service_server::SubscriptionsServiceServer, saga::v1::saga_service_server::SagaServiceServer,
+};
 use sinew_saga::{Admin, Coordinator, Sagas};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db};
 use std::sync::Arc;
@@ -27,13 +30,31 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// For jitter.
     pub rng: Arc<dyn Rng>,
+    /// Tells of users and products; the copies stay as they are without.
+    pub feeds: Option<Feeds>,
+}
+
+/// What tells of other services' news.
+#[derive(Debug, Clone)]
+pub struct Feeds {
+    /// The user service's events.
+    pub users: Arc<dyn Feed>,
+    /// The product service's events.
+    pub products: Arc<dyn Feed>,
+    /// How operators know this replica: the one that follows is shown.
+    pub instance: String,
 }
 
 impl Deps {
     /// Over these services, with the machine's clock.
     pub fn new(inventory: impl Inventory, payments: impl Payments) -> Self {
         let (clock, rng) = (Arc::new(SystemClock), Arc::new(SharedRng::from_os()));
-        Self { inventory: Arc::new(inventory), payments: Arc::new(payments), clock, rng }
+        Self { inventory: Arc::new(inventory), payments: Arc::new(payments), clock, rng, feeds: None }
+    }
+
+    /// With news of users and products.
+    pub fn following(self, feeds: Feeds) -> Self {
+        Self { feeds: Some(feeds), ..self }
     }
 }
 
@@ -53,6 +74,7 @@ pub struct App {
     catalogue: SqlCatalogue,
     sagas: Sagas<Purchase>,
     coordinator: Coordinator<Purchase>,
+    subscriptions: Vec<Subscription>,
 }
 
 impl App {
@@ -68,11 +90,26 @@ impl App {
         let outbox = Outbox::default();
         let recorder = OrderRecorder::new(outbox.clone(), deps.clock.clone());
         let definition = saga::definition(deps.inventory, deps.payments, recorder, config.timing);
-        let coordinator = Coordinator::new(db.clone(), definition, config.coordinator, deps.clock.clone(), deps.rng).await?;
+        let coordinator =
+            Coordinator::new(db.clone(), definition, config.coordinator, deps.clock.clone(), deps.rng.clone()).await?;
         let sagas = coordinator.sagas();
         let orders = SqlOrders::new(db.clone(), outbox.clone(), sagas.clone(), deps.clock.clone());
         let catalogue = SqlCatalogue::new(db.clone());
-        Ok(Self { db, clock: deps.clock, outbox, orders, catalogue, sagas, coordinator })
+        let follow = |publisher: &str, instance: &str, feed: Arc<dyn Feed>, projection: Arc<dyn Projection>| {
+            let who = ("order", publisher, instance);
+            Subscription::new(
+                who,
+                db.clone(),
+                feed,
+                projection,
+                config.subscriptions.clone(),
+                (deps.clock.clone(), deps.rng.clone()),
+            )
+        };
+        let subscriptions = deps.feeds.map_or_else(Vec::new, |Feeds { users, products, instance }| {
+            vec![follow(USERS, &instance, users, Arc::new(Users)), follow(PRODUCTS, &instance, products, Arc::new(Products))]
+        });
+        Ok(Self { clock: deps.clock, outbox, orders, catalogue, sagas, coordinator, subscriptions, db })
     }
 
     /// What answers the rpcs.
@@ -88,6 +125,11 @@ impl App {
     /// The saga service, to be added to the admin port.
     pub fn admin_service(&self) -> SagaServiceServer<Admin<Purchase>> {
         self.sagas.admin_service()
+    }
+
+    /// How far the copies of users and products are, to be added to the admin port.
+    pub fn subscriptions_service(&self) -> SubscriptionsServiceServer<SubscriptionsAdmin> {
+        SubscriptionsAdmin::new(self.db.clone(), self.clock.clone()).service()
     }
 
     /// The sagas, to be looked at.
@@ -116,16 +158,17 @@ impl App {
         Ok(())
     }
 
-    /// Carries orders out until `shutdown`, then gives those under way to other replicas. Run it beside the server, and
-    /// end it after the server.
+    /// Carries orders out and follows users and products until `shutdown`, then gives what is under way to other
+    /// replicas. Run it beside the server, and end it after the server.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops all work at once, as a crash would.
     pub async fn run(self, shutdown: CancellationToken) {
+        let following = join_all(self.subscriptions.into_iter().map(|subscription| subscription.run(shutdown.clone())));
         tokio::select! {
             biased;
-            () = self.coordinator.run(shutdown) => {}
+            _ = async { tokio::join!(self.coordinator.run(shutdown.clone()), following) } => {}
             () = idempotency::keep_swept(&self.db, &*self.clock) => {}
         }
         self.db.close().await;

@@ -1,5 +1,6 @@
 //! What may be set, and from where.
 
+use sinew_events::SubscriptionConfig;
 use sinew_saga::Timing;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ pub struct Config {
     pub timing: Timing,
     /// Leases, scans and how much at once. Defaults: see [`sinew_saga::Config`].
     pub coordinator: sinew_saga::Config,
+    /// Leases and waits of the subscriptions to users and products. Defaults: see [`SubscriptionConfig`].
+    pub subscriptions: SubscriptionConfig,
 }
 
 impl Config {
@@ -35,6 +38,6 @@ impl Config {
     /// With this database.
     pub fn with_url(database_url: impl Into<String>) -> Self {
         let (timing, coordinator) = (Timing::default(), sinew_saga::Config::default());
-        Self { database_url: database_url.into(), timing, coordinator }
+        Self { database_url: database_url.into(), timing, coordinator, subscriptions: SubscriptionConfig::default() }
     }
 }

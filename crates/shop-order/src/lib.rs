@@ -8,7 +8,7 @@ mod infrastructure;
 mod saga;
 
 pub use api::Api;
-pub use app::{App, Deps};
+pub use app::{App, Deps, Feeds};
 pub use config::Config;
 pub use domain::{
     Caller, Cancel, Cart, CartError, CartLine, Catalogue, Currency, Customer, CustomerId, Error, FailureReason, Inventory, Money,

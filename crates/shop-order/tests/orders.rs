@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests count as tests")]
 
+mod copies;
 #[path = "../../sinew-sql/tests/databases/mod.rs"]
 mod databases;
 mod shop;
@@ -199,11 +200,12 @@ async fn what_cannot_be_priced_is_refused(database: Database) {
     let catalogue = SqlCatalogue::new(shop.db.clone());
     let mut changed = product(300, "EUR");
     changed.id = shop_order::ProductId(Uuid::try_parse(&shop.products[0]).unwrap());
-    for (version, total) in [(1, 250), (3, 300), (2, 300)] {
+    // The same version again mends a damaged copy.
+    for (version, price, total) in [(3, 300, 300), (2, 250, 300), (3, 310, 310)] {
         changed.version = version;
+        changed.price.amount = price;
         catalogue.put_product(&changed).await.unwrap();
         assert_eq!(shop.place(wish(&[(0, 1)])).await.unwrap().total.unwrap().amount, total, "version {version}");
-        changed.price.amount = 300;
     }
 }
 

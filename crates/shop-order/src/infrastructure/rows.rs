@@ -211,20 +211,20 @@ pub(super) async fn product(tx: &mut Tx, id: ProductId) -> Result<Option<Product
     Ok(Some(Product { id, name, price: Money { amount, currency: currency(&code)? }, version }))
 }
 
-/// Takes in a customer unless the copy is as new.
+/// Takes in a customer unless the copy is newer. One as new is written again: that is how a damaged copy is mended.
 pub(super) async fn put_customer(tx: &mut Tx, customer: &Customer) -> Result<()> {
     let sql = "INSERT INTO users (user_id, name, version) VALUES ($1, $2, $3)
                ON CONFLICT (user_id) DO UPDATE SET name = excluded.name, version = excluded.version
-                WHERE users.version < excluded.version";
+                WHERE users.version <= excluded.version";
     tx.q(sql).bind(customer.id.0).bind(&*customer.name).bind(customer.version).run().await.map(drop)
 }
 
-/// Takes in a product unless the copy is as new.
+/// Takes in a product unless the copy is newer, as above.
 pub(super) async fn put_product(tx: &mut Tx, product: &Product) -> Result<()> {
     let sql = "INSERT INTO products (product_id, name, amount, currency, version) VALUES ($1, $2, $3, $4, $5)
                ON CONFLICT (product_id) DO UPDATE
                   SET name = excluded.name, amount = excluded.amount, currency = excluded.currency, version = excluded.version
-                WHERE products.version < excluded.version";
+                WHERE products.version <= excluded.version";
     let price = product.price;
     tx.q(sql)
         .bind(product.id.0)

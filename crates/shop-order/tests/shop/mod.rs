@@ -6,11 +6,12 @@ use contracts::order::v1::{
     PlaceOrderRequest, order_service_server::OrderService,
 };
 use shop_order::{
-    Api, App, Config, Currency, Customer, CustomerId, Deps, Inventory, Money, OrderId, Payments, Product, ProductId, Purchase,
-    SqlOrders,
+    Api, App, Config, Currency, Customer, CustomerId, Deps, Feeds, Inventory, Money, OrderId, Payments, Product, ProductId,
+    Purchase, SqlOrders,
 };
 use sinew::{Claims, Role};
-use sinew_core::BoxFuture;
+use sinew_core::{BoxFuture, SystemClock};
+use sinew_events::{SubscriptionStatus, SubscriptionsAdmin};
 use sinew_saga::{Failure, Reason, Timing};
 use sinew_sql::Db;
 use std::{
@@ -121,10 +122,15 @@ pub(crate) fn key() -> String {
 
 impl Shop {
     pub(crate) async fn open(database: Database, others: Others) -> Self {
+        Self::open_following(database, others, None).await
+    }
+
+    pub(crate) async fn open_following(database: Database, others: Others, feeds: Option<Feeds>) -> Self {
         let mut config = Config::with_url(&*database.url);
         config.timing = Timing { patience: Duration::from_millis(100), backoff: Duration::from_millis(10), ..Timing::default() };
         let others = Arc::new(others);
-        let app = App::build(config, Deps::new(Played(others.clone()), Played(others.clone()))).await.unwrap();
+        let deps = Deps { feeds, ..Deps::new(Played(others.clone()), Played(others.clone())) };
+        let app = App::build(config, deps).await.unwrap();
         let id = CustomerId(Uuid::now_v7());
         let ann = Customer { id, name: "Ann".into(), version: 1 };
         let products = [product(250, "EUR"), product(i64::MAX, "EUR"), product(100, "USD")];
@@ -142,6 +148,22 @@ impl Shop {
             lines: vec![PlaceOrderLine { product_id, quantity }],
             payment_token: token.into(),
         }
+    }
+
+    pub(crate) fn wish_for(&self, product: Uuid, quantity: i64) -> PlaceOrderRequest {
+        let lines = vec![PlaceOrderLine { product_id: product.to_string(), quantity }];
+        PlaceOrderRequest { lines, ..self.wish(quantity, "tok_ok") }
+    }
+
+    /// Waits until a subscription is so.
+    pub(crate) async fn subscribed(&self, publisher: &str, so: impl Fn(&SubscriptionStatus) -> bool) -> SubscriptionStatus {
+        let admin = SubscriptionsAdmin::new(self.db.clone(), Arc::new(SystemClock));
+        let look = async || {
+            let all = admin.list().await.unwrap();
+            let found = all.iter().find(|s| s.publisher == publisher && so(s)).cloned();
+            found.ok_or_else(|| format!("{all:?}"))
+        };
+        testkit::wait_for("the subscription", Duration::from_secs(20), look).await.unwrap()
     }
 
     pub(crate) async fn place(&self, wish: PlaceOrderRequest) -> Result<Order, Status> {

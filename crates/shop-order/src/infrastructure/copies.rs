@@ -1,0 +1,57 @@
+//! The copies of users and products, kept by their owners' events: the order path asks nobody.
+
+use super::rows;
+use crate::domain::{Currency, Customer, CustomerId, Money, Product, ProductId};
+use contracts::{
+    product::v1::{ProductCreated, ProductUpdated},
+    user::v1::{UserCreated, UserUpdated},
+};
+use sinew_core::BoxFuture;
+use sinew_events::{Event, Projection, ProjectionError};
+use sinew_sql::Tx;
+
+/// Whose users and products are copied: the names of the services in the registry.
+pub(crate) const USERS: &str = "user";
+pub(crate) const PRODUCTS: &str = "product";
+
+/// Takes in the user service's events.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Users;
+
+/// Takes in the product service's events.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Products;
+
+impl Projection for Users {
+    fn apply<'a>(&'a self, tx: &'a mut Tx, event: &'a Event) -> BoxFuture<'a, Result<(), ProjectionError>> {
+        Box::pin(async move {
+            let user = match &*event.kind {
+                "user.created" => event.message::<UserCreated>()?.user,
+                "user.updated" => event.message::<UserUpdated>()?.user,
+                _ => return Ok(()),
+            };
+            let user = user.ok_or_else(|| ProjectionError::malformed(event, "no user"))?;
+            let customer = Customer { id: CustomerId(event.aggregate), name: user.name, version: event.version };
+            Ok(rows::put_customer(tx, &customer).await?)
+        })
+    }
+}
+
+impl Projection for Products {
+    fn apply<'a>(&'a self, tx: &'a mut Tx, event: &'a Event) -> BoxFuture<'a, Result<(), ProjectionError>> {
+        Box::pin(async move {
+            let product = match &*event.kind {
+                "product.created" => event.message::<ProductCreated>()?.product,
+                "product.updated" => event.message::<ProductUpdated>()?.product,
+                _ => return Ok(()),
+            };
+            let product = product.ok_or_else(|| ProjectionError::malformed(event, "no product"))?;
+            let price = product.price.unwrap_or_default();
+            let currency = Currency::parse(&price.currency).filter(|_| price.amount > 0);
+            let currency = currency.ok_or_else(|| ProjectionError::malformed(event, format!("the price {price:?}")))?;
+            let price = Money { amount: price.amount, currency };
+            let product = Product { id: ProductId(event.aggregate), name: product.name, price, version: event.version };
+            Ok(rows::put_product(tx, &product).await?)
+        })
+    }
+}
