@@ -4,6 +4,7 @@
 //! or configured wrongly, 69 something needed is not to be had.
 
 mod agent;
+mod events;
 mod exit;
 mod issuer;
 mod output;
@@ -41,6 +42,7 @@ enum Command {
     Run(run::Args),
     Services(services::Args),
     Sagas(sagas::Args),
+    Events(events::Args),
     Token(token::Args),
     Seed(seed::Args),
     Agent(agent::Args),
@@ -77,6 +79,7 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Run(args) => run::run(args).await,
         Command::Services(args) => services::run(args).await,
         Command::Sagas(args) => sagas::run(args).await,
+        Command::Events(args) => events::run(args).await,
         Command::Token(args) => token::run(&args),
         Command::Seed(args) => seed::run(args).await,
         Command::Agent(args) => agent::run(args).await,

@@ -2,8 +2,8 @@
 
 use crate::exit::{Exit, chain};
 use sinew_client::{Channel, Client, Config, Ports};
-use sinew_consul::{Consul, Service, Settings};
-use sinew_core::{FixedList, Policies, ServiceName};
+use sinew_consul::{Consul, Instance, Service, Settings};
+use sinew_core::{Endpoint, FixedList, Health, Policies, ServiceName};
 use std::sync::Arc;
 
 /// Which registry.
@@ -46,6 +46,16 @@ impl Registry {
         Ok(services)
     }
 
+    /// A channel to the admin ports of a service's passing instances: all of them tell the same of what they share.
+    pub(crate) async fn admin(&self, service: &str) -> Result<Channel, Exit> {
+        let services = self.services().await?;
+        let endpoints = services.iter().find(|s| s.name == service).map(admin_endpoints).unwrap_or_default();
+        if endpoints.is_empty() {
+            return Err(Exit::unavailable(format!("no passing instance of {service} is registered with an admin port")));
+        }
+        direct(service, endpoints)
+    }
+
     /// A channel to a service of the mesh.
     pub(crate) fn channel(&self, service: &str) -> Result<Channel, Exit> {
         let policies = Policies::resolve(contracts::POLICIES).map_err(|e| Exit::no(chain(&e)))?;
@@ -53,8 +63,18 @@ impl Registry {
     }
 }
 
+/// The admin ports of the instances that pass.
+pub(crate) fn admin_endpoints(service: &Service) -> Vec<Endpoint> {
+    let admin = |instance: &Instance| {
+        let Endpoint { id, host, health, meta, .. } = &instance.endpoint;
+        let port = meta.get("admin-port")?.parse().ok()?;
+        (*health == Health::Passing).then(|| Endpoint::new(id, host, port))
+    };
+    service.instances.iter().filter_map(admin).collect()
+}
+
 /// A channel to endpoints that are in no registry: admin ports.
-pub(crate) fn direct(name: &str, endpoints: Vec<sinew_core::Endpoint>) -> Result<Channel, Exit> {
+pub(crate) fn direct(name: &str, endpoints: Vec<Endpoint>) -> Result<Channel, Exit> {
     let list = FixedList::new();
     list.set(&service_name(name)?, endpoints);
     channel(Ports::real(Arc::new(list)), Policies::default(), name)

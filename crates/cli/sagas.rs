@@ -6,9 +6,6 @@ use crate::{
     registry,
 };
 use serde::Serialize;
-use sinew_client::Channel;
-use sinew_consul::Instance;
-use sinew_core::{Endpoint, Health};
 use sinew_proto::saga::v1::{GetSagaRequest, ListSagasRequest, Saga, SagaEntry, SagaState, saga_service_client::SagaServiceClient};
 use tonic::{Code, Status};
 
@@ -99,7 +96,7 @@ struct Story {
 
 pub(crate) async fn run(args: Args) -> Result<(), Exit> {
     let Common { service, consul, output } = args.common;
-    let mut sagas = SagaServiceClient::new(admin(&registry::Registry::at(&consul)?, &service).await?);
+    let mut sagas = SagaServiceClient::new(registry::Registry::at(&consul)?.admin(&service).await?);
     match args.command {
         Command::List { state, limit } => {
             let state = state.map_or(SagaState::Unspecified, State::wire);
@@ -125,23 +122,6 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
             output.print(&story, &headings, |story| story.history.iter().map(Happened::cells).collect())
         }
     }
-}
-
-/// A channel to the admin ports of a service's passing instances: all of them see the same sagas.
-async fn admin(registry: &registry::Registry, service: &str) -> Result<Channel, Exit> {
-    let services = registry.services().await?;
-    let instances = services.iter().filter(|s| s.name == service).flat_map(|s| &s.instances);
-    let endpoints: Vec<_> = instances.filter_map(admin_endpoint).collect();
-    if endpoints.is_empty() {
-        return Err(Exit::unavailable(format!("no passing instance of {service} is registered with an admin port")));
-    }
-    registry::direct(service, endpoints)
-}
-
-fn admin_endpoint(instance: &Instance) -> Option<Endpoint> {
-    let Endpoint { id, host, health, meta, .. } = &instance.endpoint;
-    let port = meta.get("admin-port")?.parse().ok()?;
-    (*health == Health::Passing).then(|| Endpoint::new(id, host, port))
 }
 
 fn refused(service: &str, status: &Status) -> Exit {
