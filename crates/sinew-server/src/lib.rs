@@ -13,6 +13,7 @@ mod ending;
 mod error;
 mod frames;
 mod io;
+mod lifecycle;
 mod limits;
 mod listener;
 mod observe;

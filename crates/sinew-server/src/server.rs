@@ -1,28 +1,17 @@
-//! A server from its first address to its last call.
-//!
-//! ```text
-//!   listen ── serve ── ready? ── register ── shutdown ──► leave the registry ── settle ── GOAWAY, finish ── withdraw
-//! ```
-//!
-//! The order of the end is the point: callers stop choosing us while we still answer, and only when nobody can arrive any
-//! more is the door closed.
+//! A server being put together: what it is, what it serves, and where.
 
-use crate::{Draining, Error, Limits, Listener, Readiness, Verifier, admin, draining, reflection, registration, serve, stack};
-use http::Request;
-use sinew_core::{Clock, Policies, Register, Registration, ServiceName, SystemClock};
-use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    task::JoinSet,
-    time::{sleep, timeout},
+use crate::{
+    Draining, Error, Limits, Listener, Readiness, Verifier, draining,
+    lifecycle::{Health, Lifecycle},
+    reflection, serve, stack,
 };
-use tokio_util::sync::CancellationToken;
+use http::Request;
+use sinew_core::{Clock, Policies, Register, ServiceName, SystemClock};
+use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc};
+use tokio::net::TcpListener;
 use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::ServingStatus;
 use tower::Service;
-
-/// Time for requests under way on the admin port when everything else has ended.
-const ADMIN_END: Duration = Duration::from_secs(1);
 
 /// Who a server is.
 #[derive(Debug, Clone)]
@@ -81,6 +70,8 @@ pub struct Server {
     config: Config,
     services: RoutesBuilder,
     names: Vec<String>,
+    /// Services that others serve too.
+    shared: Vec<String>,
     admin: RoutesBuilder,
     admin_names: Vec<String>,
     descriptors: Vec<&'static [u8]>,
@@ -95,6 +86,7 @@ impl Server {
             config,
             services: RoutesBuilder::default(),
             names: Vec::new(),
+            shared: Vec::new(),
             admin: RoutesBuilder::default(),
             admin_names: Vec::new(),
             descriptors: Vec::new(),
@@ -115,6 +107,19 @@ impl Server {
         self
     }
 
+    /// Serves a generated service that many serve, each for itself: on the mesh port, but not among the gRPC services that
+    /// the registry says are this one's alone.
+    pub fn add_shared_service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Response: axum::response::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.services.add_service(service);
+        self.shared.push(S::NAME.to_owned());
+        self
+    }
+
     /// Serves a generated service on the admin port only.
     pub fn add_admin_service<S>(mut self, service: S) -> Self
     where
@@ -130,6 +135,12 @@ impl Server {
     /// An encoded `FileDescriptorSet` for reflection; services whose set is missing are not described.
     pub fn descriptors(mut self, encoded: &'static [u8]) -> Self {
         self.descriptors.push(encoded);
+        self
+    }
+
+    /// Verifies tokens with these keys instead of those of the config.
+    pub fn verifier(mut self, verifier: Arc<Verifier>) -> Self {
+        self.config.verifier = Some(verifier);
         self
     }
 
@@ -160,14 +171,15 @@ impl Server {
     ///
     /// Dropping the future closes everything at once, without a drain.
     pub async fn run_on<L: Listener>(self, listener: L, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let Self { config, services, names, admin, admin_names, descriptors, readiness, mut meta } = self;
+        let Self { config, services, names, shared, admin, admin_names, descriptors, readiness, meta } = self;
         let address = listener.local_addr().map_err(|e| Error::Listen { address: "the given listener".into(), source: e })?;
 
         let draining = Draining::default();
-        let (health, inner) = tonic_health::server::health_reporter();
-        set_health(&health, &names, ServingStatus::NotServing).await;
+        let (reporter, inner) = tonic_health::server::health_reporter();
+        let mut shown: Vec<_> = names.iter().chain(&shared).cloned().collect();
+        let health = Health { reporter: Some(reporter), names: shown.clone() };
+        health.set(ServingStatus::NotServing).await;
         let routes = services.routes().add_service(draining::EndStreams { inner, draining: draining.clone() });
-        let mut shown = names.clone();
         shown.push("grpc.health.v1.Health".into());
         let routes = reflection::add(routes, &descriptors, &shown)?.prepare();
         let stack = stack::stack(
@@ -178,59 +190,33 @@ impl Server {
             config.clock.clone(),
             routes,
         );
-
-        let stop_admin = CancellationToken::new();
-        let mut admin_task = JoinSet::new();
-        if let Some(address) = config.admin {
-            let listener =
-                TcpListener::bind(address).await.map_err(|e| Error::Listen { address: address.to_string(), source: e })?;
-            let port = listener.local_addr().map_or(address.port(), |a| a.port());
-            meta.insert("admin-port".into(), port.to_string());
-            let routes = reflection::add(admin.routes(), &descriptors, &admin_names)?;
-            admin_task.spawn(admin::serve(listener, routes, config.metrics.clone(), readiness.clone(), stop_admin.clone()));
-            tracing::info!(port, "admin port");
-        }
-
-        // Serve before registering: the registry's first probe may come at once.
-        let mut serving = JoinSet::new();
         let service = config.identity.service.to_string();
-        serving.spawn(serve::serve(listener, stack, config.limits.clone(), draining.clone(), service));
+        let serving = serve::serve(listener, stack, config.limits.clone(), draining.clone(), service);
+        let lifecycle = Lifecycle { config, names, admin, admin_names, descriptors, readiness, meta };
+        lifecycle.run(address, health, draining, serving, shutdown).await
+    }
 
-        let mut shutdown = std::pin::pin!(shutdown);
-        let ready = tokio::select! {
-            biased;
-            () = shutdown.as_mut() => false,
-            () = readiness.ready() => true,
-        };
-        let mut registered = None;
-        if ready {
-            set_health(&health, &names, ServingStatus::Serving).await;
-            if let Some(register) = &config.register {
-                let registration = registration(&config.identity, address, &names, meta);
-                let (service, port) = (&registration.service, registration.port);
-                tracing::info!(%service, id = registration.id, port, "registering");
-                // Never left halfway, whatever comes meanwhile: nobody would withdraw what the registry then holds.
-                registered = Some(register.register(registration).await?);
-            }
-            shutdown.await;
-        }
-
-        tracing::info!("draining");
-        if let Some(registered) = &registered {
-            registered.drain().await;
-            sleep(config.limits.settle).await;
-        }
-        set_health(&health, &names, ServingStatus::NotServing).await;
-        draining.begin();
-        while serving.join_next().await.is_some() {}
-        if let Some(registered) = registered {
-            registered.withdraw().await;
-        }
-        stop_admin.cancel();
-        // Whoever scrapes us just now may finish, but nobody holds up the end.
-        let _ = timeout(ADMIN_END, async { while admin_task.join_next().await.is_some() {} }).await;
-        tracing::info!("ended");
-        Ok(())
+    /// Like [`run_on`](Self::run_on) for what is no set of gRPC services: `edge` listens at `address` itself, answers the
+    /// registry's probes itself, and returns some time after [`Draining`] has begun. What was added as a service on the
+    /// mesh port is not served.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run_on`](Self::run_on).
+    pub async fn run_edge<E>(
+        self,
+        address: SocketAddr,
+        edge: impl FnOnce(Draining) -> E,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error>
+    where
+        E: Future<Output = ()> + Send + 'static,
+    {
+        let Self { config, admin, admin_names, descriptors, readiness, meta, .. } = self;
+        let draining = Draining::default();
+        let serving = edge(draining.clone());
+        let lifecycle = Lifecycle { config, names: Vec::new(), admin, admin_names, descriptors, readiness, meta };
+        lifecycle.run(address, Health::default(), draining, serving, shutdown).await
     }
 }
 
@@ -247,27 +233,5 @@ impl fmt::Debug for Config {
             .field("limits", &self.limits)
             .field("admin", &self.admin)
             .finish_non_exhaustive()
-    }
-}
-
-/// The whole server's health under the empty name, and each service's under its own.
-async fn set_health(health: &HealthReporter, names: &[String], status: ServingStatus) {
-    health.set_service_status("", status).await;
-    for name in names {
-        health.set_service_status(name, status).await;
-    }
-}
-
-fn registration(identity: &Identity, address: SocketAddr, names: &[String], mut meta: BTreeMap<String, String>) -> Registration {
-    meta.insert("version".into(), identity.version.clone());
-    meta.extend(registration::grpc_services(names));
-    Registration {
-        service: identity.service.clone(),
-        id: identity.instance.clone(),
-        host: identity.advertise_host.clone().unwrap_or_else(|| address.ip().to_string()),
-        port: identity.advertise_port.unwrap_or_else(|| address.port()),
-        check: None,
-        tags: Vec::new(),
-        meta,
     }
 }

@@ -5,10 +5,11 @@ use http::Request;
 use sinew_client::{Channel, Client, DestinationStatus};
 use sinew_consul::Consul;
 use sinew_core::{Clock, Policies, Register, Rng, ServiceName};
-use sinew_server::{Config, Identity, Limits, Listener, Readiness, Server, Verifier};
+use sinew_server::{Config, Draining, Identity, Limits, Listener, Readiness, Server, Verifier};
 use sinew_telemetry::Exporter;
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 use tonic::{body::Body, server::NamedService};
@@ -171,6 +172,18 @@ impl MeshServer {
         self
     }
 
+    /// Serves a generated service that many serve, each for itself, as every publisher serves its own events: on the mesh
+    /// port, but not among the gRPC services that the registry says are this one's alone.
+    pub fn add_shared_service<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Response: sinew_server::IntoResponse,
+        S::Future: Send + 'static,
+    {
+        self.server = self.server.add_shared_service(service);
+        self
+    }
+
     /// Serves a generated service on the admin port only.
     pub fn add_admin_service<S>(mut self, service: S) -> Self
     where
@@ -179,6 +192,12 @@ impl MeshServer {
         S::Future: Send + 'static,
     {
         self.server = self.server.add_admin_service(service);
+        self
+    }
+
+    /// Verifies tokens with these keys instead of the mesh's.
+    pub fn verifier(mut self, verifier: Arc<Verifier>) -> Self {
+        self.server = self.server.verifier(verifier);
         self
     }
 
@@ -212,6 +231,26 @@ impl MeshServer {
     /// A registry that does not take us.
     pub async fn run_on<L: Listener>(self, listener: L, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         self.server.run_on(listener, shutdown).await?;
+        self.mesh.flush().await;
+        Ok(())
+    }
+
+    /// Registers and drains something else than gRPC services: `edge` listens at `address` itself, answers
+    /// `grpc.health.v1` itself, and returns some time after [`Draining`] has begun.
+    ///
+    /// # Errors
+    ///
+    /// An admin address that cannot be listened on, or a registry that does not take us.
+    pub async fn run_edge<E>(
+        self,
+        address: SocketAddr,
+        edge: impl FnOnce(Draining) -> E,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), Error>
+    where
+        E: Future<Output = ()> + Send + 'static,
+    {
+        self.server.run_edge(address, edge, shutdown).await?;
         self.mesh.flush().await;
         Ok(())
     }

@@ -7,12 +7,28 @@ use super::{JwkSet, KeyError, KeySource};
 use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
-use tokio::{sync::Mutex, time::Instant};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 /// How often an unknown key id may make us ask the source: made-up ids must not become a flood of requests.
 const ASK_AT_MOST: Duration = Duration::from_secs(1);
+
+/// How long the source may take. A key set is one small answer; whoever needs longer is frozen.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long a call waits for newer keys though the one it needs is at hand: as long as a healthy source takes to say that
+/// a key was withdrawn. A source that failed last time is not waited for at all.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a verified token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,19 +67,25 @@ impl Default for TokenRules {
     }
 }
 
-/// Verifies tokens with keys that it fetches and keeps.
+/// Verifies tokens with keys that it fetches and keeps. Keys at hand are used while the source is away: no call waits for
+/// one that is gone or frozen.
 pub struct Verifier {
     source: Arc<dyn KeySource>,
     validation: Validation,
-    keys: ArcSwap<Keys>,
-    asked: Mutex<Option<Asked>>,
+    keys: Arc<ArcSwap<Keys>>,
+    asking: Mutex<Option<Asking>>,
 }
 
-/// The last time the source was asked, and what came of it.
-struct Asked {
+/// The last time the source was asked.
+struct Asking {
     at: Instant,
-    outcome: Result<(), KeyError>,
+    /// Whether the time before went well.
+    healthy: bool,
+    outcome: watch::Receiver<Option<Outcome>>,
+    _task: AbortOnDropHandle<()>,
 }
+
+type Outcome = Result<(), KeyError>;
 
 #[derive(Default)]
 struct Keys {
@@ -88,7 +110,7 @@ impl Verifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = rules.leeway.as_secs();
-        Self { source, validation, keys: ArcSwap::default(), asked: Mutex::new(None) }
+        Self { source, validation, keys: Arc::default(), asking: Mutex::default() }
     }
 
     /// Verifies with the keys at hand; `None` when the source must be asked first.
@@ -111,16 +133,16 @@ impl Verifier {
         if let Some(verdict) = self.verify_cached(token) {
             return verdict;
         }
-        let refreshed = self.refresh().await;
         let kid = key_id(token)?;
+        let (mut outcome, patience) = self.ask();
+        // Whoever has no key can only wait; the asking itself is bounded.
+        let known = self.keys.load().by_id.contains_key(&kid);
+        let refreshed = timeout(if known { patience } else { 2 * ANSWER }, answer(&mut outcome)).await;
         match (self.keys.load().by_id.get(&kid), refreshed) {
             // Old keys are better than none while the source is away.
             (Some(key), _) => self.check(token, key),
-            (None, Ok(())) => Err(Status::unauthenticated("the token's key is unknown")),
-            (None, Err(error)) => {
-                tracing::debug!(%error, "no keys to verify tokens with");
-                Err(Status::unavailable("the keys to verify tokens with cannot be had"))
-            }
+            (None, Ok(Ok(()))) => Err(Status::unauthenticated("the token's key is unknown")),
+            (None, _) => Err(Status::unavailable("the keys to verify tokens with cannot be had")),
         }
     }
 
@@ -129,24 +151,51 @@ impl Verifier {
     /// # Errors
     ///
     /// What the source says.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped wait leaves the fetch going, for others.
     pub async fn refresh(&self) -> Result<(), KeyError> {
-        let mut asked = self.asked.lock().await;
-        if let Some(last) = asked.as_ref().filter(|last| last.at.elapsed() < ASK_AT_MOST) {
-            return last.outcome.clone();
+        answer(&mut self.ask().0).await
+    }
+
+    /// The asking that is under way or was just done, else a new one; and how long to wait for it with a key at hand.
+    fn ask(&self) -> (watch::Receiver<Option<Outcome>>, Duration) {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = asking.as_ref().map(|last| (last, last.outcome.borrow().as_ref().map(Result::is_ok)));
+        if let Some((last, done)) = &last
+            && (done.is_none() || last.at.elapsed() < ASK_AT_MOST)
+        {
+            let patience = if last.healthy { PATIENCE.saturating_sub(last.at.elapsed()) } else { Duration::ZERO };
+            return (last.outcome.clone(), patience);
         }
-        let at = Instant::now();
-        let outcome = self.source.keys().await.map(|set| self.keys.store(Arc::new(Keys::new(&set))));
-        if let Err(error) = &outcome {
-            tracing::warn!(%error, "the keys to verify tokens with cannot be had; those at hand are used");
-        }
-        *asked = Some(Asked { at, outcome: outcome.clone() });
-        outcome
+        let healthy = last.is_none_or(|(_, done)| done == Some(true));
+        let (told, outcome) = watch::channel(None);
+        let (source, keys) = (self.source.clone(), self.keys.clone());
+        let task = tokio::spawn(async move {
+            let late = || KeyError { origin: format!("{source:?}"), reason: format!("no answer within {ANSWER:?}") };
+            let answer = timeout(ANSWER, source.keys()).await.map_err(|_| late()).flatten();
+            let outcome = answer.map(|set| keys.store(Arc::new(Keys::new(&set))));
+            if let Err(error) = &outcome {
+                tracing::warn!(%error, "the keys to verify tokens with cannot be had; those at hand are used");
+            }
+            told.send_replace(Some(outcome));
+        });
+        *asking = Some(Asking { at: Instant::now(), healthy, outcome: outcome.clone(), _task: AbortOnDropHandle::new(task) });
+        (outcome, if healthy { PATIENCE } else { Duration::ZERO })
     }
 
     fn check(&self, token: &str, key: &DecodingKey) -> Result<Claims, Status> {
         let verdict = jsonwebtoken::decode::<Claims>(token, key, &self.validation);
         verdict.map(|data| data.claims).map_err(|e| Status::unauthenticated(reason(e.kind())))
     }
+}
+
+/// What comes of an asking.
+async fn answer(outcome: &mut watch::Receiver<Option<Outcome>>) -> Outcome {
+    let told = outcome.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
+    // Only the end of the runtime ends an asking without an outcome.
+    told.unwrap_or_else(|| Err(KeyError { origin: "the keys".into(), reason: "the program is ending".into() }))
 }
 
 /// The key that the token names. Its algorithm is looked at here so that the answer can say what was wrong.

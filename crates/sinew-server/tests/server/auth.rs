@@ -226,3 +226,53 @@ async fn a_changed_file_is_read_again() {
     tokio::time::advance(Duration::from_secs(6)).await;
     verifier.verify(&new.sign(&claims("admin"))).await.unwrap();
 }
+
+/// Answers until it is frozen.
+#[derive(Debug, Clone)]
+struct Freezing {
+    set: JwkSet,
+    frozen: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl sinew_server::KeySource for Freezing {
+    fn keys(&self) -> sinew_core::BoxFuture<'_, Result<JwkSet, sinew_server::KeyError>> {
+        Box::pin(async {
+            if self.frozen.load(std::sync::atomic::Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            Ok(self.set.clone())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_source_of_keys_holds_up_no_call_whose_key_is_known() {
+    let (issuer, stranger) = (Issuer::new(1, "k1"), Issuer::new(2, "k2"));
+    let frozen = Arc::default();
+    let source = Freezing { set: JwkSet { keys: vec![issuer.jwk()] }, frozen: Arc::clone(&frozen) };
+    let verifier = Verifier::new(Arc::new(source), &TokenRules::default());
+    let token = issuer.sign(&claims("admin"));
+    verifier.verify(&token).await.unwrap();
+    frozen.store(true, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(301)).await;
+    // The first waits as long as a healthy source would need, once; the others not at all, for as long as it lasts.
+    let start = tokio::time::Instant::now();
+    for _ in 0..100 {
+        verifier.verify(&token).await.unwrap();
+    }
+    assert!(start.elapsed() <= Duration::from_millis(250), "{:?}", start.elapsed());
+    for _ in 0..20 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let start = tokio::time::Instant::now();
+        verifier.verify(&token).await.unwrap();
+        assert!(start.elapsed().is_zero(), "{:?}", start.elapsed());
+    }
+    // Who needs a key that nobody knows is told within bounds that it cannot be judged.
+    let start = tokio::time::Instant::now();
+    assert_eq!(verifier.verify(&stranger.sign(&claims("admin"))).await.unwrap_err().code(), Code::Unavailable);
+    assert!(start.elapsed() <= Duration::from_secs(3), "{:?}", start.elapsed());
+    frozen.store(false, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(verifier.verify(&stranger.sign(&claims("admin"))).await.unwrap_err().code(), Code::Unauthenticated);
+}
