@@ -61,6 +61,7 @@ impl Issuer {
     }
 
     /// The file with which its tokens are verified.
+    #[cfg(test)]
     pub(crate) fn jwks(&self) -> &Path {
         &self.jwks
     }

@@ -4,9 +4,13 @@
 //! or configured wrongly, 69 something needed is not to be had.
 
 mod agent;
+mod demo;
 mod events;
 mod exit;
+mod http;
 mod issuer;
+mod keys;
+mod login;
 mod output;
 mod registry;
 mod run;
@@ -43,6 +47,7 @@ enum Command {
     Services(services::Args),
     Sagas(sagas::Args),
     Events(events::Args),
+    Login(login::Args),
     Token(token::Args),
     Seed(seed::Args),
     Agent(agent::Args),
@@ -80,6 +85,7 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Services(args) => services::run(args).await,
         Command::Sagas(args) => sagas::run(args).await,
         Command::Events(args) => events::run(args).await,
+        Command::Login(args) => login::run(args).await,
         Command::Token(args) => token::run(&args),
         Command::Seed(args) => seed::run(args).await,
         Command::Agent(args) => agent::run(args).await,

@@ -2,11 +2,15 @@
 
 use crate::{
     exit::{Exit, chain},
+    keys,
     shutdown::{Signals, parent_gone},
 };
-use shop_order::{Deps, GrpcInventory, GrpcPayments};
-use sinew::Mesh;
-use sinew_events::idempotency::keep_swept;
+use shop_order::{Deps, Feeds, GrpcInventory, GrpcPayments};
+use sinew::{Draining, Mesh, MeshServer, Verifier};
+use sinew_events::{EventsServer, MeshFeed, Publication};
+use sinew_gateway::{Gateway, GatewaySettings, MeshBackend};
+use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Runs one service until it is told to stop; settings come from the environment.
@@ -24,6 +28,7 @@ enum Service {
     Inventory,
     Payment,
     Order,
+    Gateway,
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Exit> {
@@ -53,6 +58,7 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
         Service::Inventory => "inventory",
         Service::Payment => "payment",
         Service::Order => "order",
+        Service::Gateway => "gateway",
     };
     // Settings first, then the store, then the registry: what is cheapest to find wrong is told first.
     let mesh = Mesh::builder(name)
@@ -68,32 +74,36 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
         Service::User => {
             let app = shop_user::App::build(shop_user::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            let upkeep = async { tokio::join!(app.rotate_keys(), keep_swept(app.db(), &**mesh.clock())) };
-            let serving = mesh.server().add_service(app.service()).run(asked);
-            beside(upkeep, serving).await.map_err(|e| failed(&e))
+            let server = server(&mesh, app.publication(), keys::own(&mesh, &app)).add_service(app.service());
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
         }
         Service::Product => {
             let app = shop_product::App::build(shop_product::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            mesh.server().add_service(app.service()).run(asked).await.map_err(|e| failed(&e))
+            let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
         }
         Service::Inventory => {
             let app = shop_inventory::App::build(shop_inventory::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            let serving = mesh.server().add_service(app.service()).run(asked);
-            beside(keep_swept(app.db(), &**mesh.clock()), serving).await.map_err(|e| failed(&e))
+            let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
         }
         Service::Payment => {
             let app = shop_payment::App::build(shop_payment::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            let serving = mesh.server().add_service(app.service()).run(asked);
-            beside(keep_swept(app.db(), &**mesh.clock()), serving).await.map_err(|e| failed(&e))
+            let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
         }
         Service::Order => {
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
+            let feed = |publisher| Arc::new(MeshFeed::new(mesh.channel(publisher)));
+            let feeds = Feeds { users: feed("user"), products: feed("product"), instance: mesh.instance() };
             let deps = Deps::new(GrpcInventory::new(mesh.channel("inventory")), GrpcPayments::new(mesh.channel("payment")));
-            let app = shop_order::App::build(shop_order::Config::from_env(), deps).await.map_err(|e| store(&e))?;
-            let server = mesh.server().add_service(app.service()).add_admin_service(app.admin_service());
+            let config = shop_order::Config::from_env();
+            let app = shop_order::App::build(config, deps.following(feeds)).await.map_err(|e| store(&e))?;
+            let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
+            let server = server.add_admin_service(app.admin_service()).add_admin_service(app.subscriptions_service());
             // Sagas go on while the last calls finish; what is then under way goes to the other replica.
             let hand_over = CancellationToken::new();
             let serving = async {
@@ -104,7 +114,33 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
             let (served, ()) = tokio::join!(serving, app.run(hand_over.clone()));
             served.map_err(|e| failed(&e))
         }
+        Service::Gateway => gateway(mesh, shutdown).await,
     }
+}
+
+/// A server that verifies tokens and lets others follow this service's events.
+fn server(mesh: &Mesh, publication: Arc<dyn Publication>, verifier: Arc<Verifier>) -> MeshServer {
+    let events = EventsServer::new(mesh.name().as_str(), publication, mesh.clock().clone());
+    mesh.server().verifier(verifier).add_shared_service(events.service())
+}
+
+/// The HTTP edge: everything that the contracts open to the outside.
+async fn gateway(mesh: sinew::Builder, shutdown: CancellationToken) -> Result<(), Exit> {
+    let settings = GatewaySettings::from_env().map_err(|e| Exit::usage(chain(&e)))?;
+    let mesh = mesh.start().await.map_err(|e| failed(&e))?;
+    let cannot = |e: &dyn std::error::Error| Exit::unavailable(format!("cannot listen on {}: {}", settings.listen, chain(e)));
+    let listener = TcpListener::bind(settings.listen).await.map_err(|e| cannot(&e))?;
+    let address = listener.local_addr().map_err(|e| cannot(&e))?;
+    let server = mesh.server();
+    let gateway = Gateway::builder(mesh.policies().clone(), MeshBackend::new(&mesh))
+        .descriptors(contracts::DESCRIPTORS)
+        .verifier(keys::verifier(&mesh))
+        .settings(&settings)
+        .readiness(server.readiness().clone())
+        .build()
+        .map_err(|e| Exit::no(chain(&e)))?;
+    let edge = |draining: Draining| gateway.run(listener, async move { draining.begun().await });
+    server.run_edge(address, edge, shutdown.cancelled_owned()).await.map_err(|e| failed(&e))
 }
 
 /// Refuses a database that is none of ours before anything is opened; gives it back where it is set.
@@ -124,14 +160,14 @@ fn failed(error: &sinew::Error) -> Exit {
 }
 
 /// Serves, with upkeep that ends when the server has.
-async fn beside<T, U>(upkeep: impl Future<Output = U>, serving: impl Future<Output = T>) -> T {
+async fn beside(upkeep: impl Future<Output = ()>, serving: impl Future<Output = Result<(), sinew::Error>>) -> Result<(), Exit> {
     let upkeep = async {
         upkeep.await;
         std::future::pending().await
     };
     tokio::select! {
         biased;
-        served = serving => served,
+        served = serving => served.map_err(|e| failed(&e)),
         never = upkeep => never,
     }
 }

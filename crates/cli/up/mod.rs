@@ -1,7 +1,8 @@
 //! `sinew up`: the whole system on this machine, from one command.
 //!
 //! ```text
-//!  data directory ─ registry ─ seed ─ children ─ all passing ─ "ready" ─ … ─ signal ─ order, then the rest, drain
+//!  data directory ─ registry ─ administrator ─ children ─ all passing ─ products ─ "ready" ─ … ─ signal ─ gateway, order,
+//!  then the rest, drain
 //! ```
 //!
 //! Every service is a process of its own, so that it can be killed, replaced and looked at like anywhere else. Whatever
@@ -13,13 +14,12 @@ mod data;
 mod plan;
 
 use crate::{
-    agent,
+    agent, demo,
     exit::{Exit, chain},
-    issuer::Issuer,
+    http::Http,
     output::{self, Format},
     registry::Registry,
     run::database_url,
-    seed,
     shutdown::Signals,
 };
 use crew::Crew;
@@ -38,6 +38,9 @@ use tokio::time::Instant;
 /// Starts take a second or two; whoever waits longer than this waits in vain.
 const START: Duration = Duration::from_secs(60);
 
+/// Checking a password is slow on purpose, and everything has only just started.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Often enough that nobody sees the difference.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -55,6 +58,10 @@ pub(crate) struct Args {
     /// Port of the embedded registry. With CONSUL_HTTP_ADDR set, that Consul is used and none is embedded.
     #[arg(long, default_value_t = 8500)]
     consul_port: u16,
+
+    /// Address of the gateway: REST and gRPC.
+    #[arg(long, value_name = "ADDR", default_value_t = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)))]
+    gateway_addr: SocketAddr,
 
     /// Address that services listen on: 0.0.0.0 when Consul runs in a container and must reach them.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -79,14 +86,14 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
     let database_url = database_url()?;
     plan::check(database_url.as_deref())?;
     let data = DataDir::claim(&args.data_dir)?;
-    let issuer = Issuer::open(data.path())?;
+    free(args.gateway_addr).await?;
     let (address, _embedded) = registry(&args).await?;
     let registry = Registry::at(&address)?;
     // Also shows, before anything is started, that the registry answers.
     registry.services().await?;
 
-    let slots = plan::slots(&args, &data, &issuer, &address, database_url.as_deref())?;
-    seed::catalogue(&plan::order_store(&data, database_url.as_deref())).await?;
+    let slots = plan::slots(&args, &data, &address, database_url.as_deref())?;
+    let (admin, new) = demo::Admin::ensure(data.path(), plan::user_store(&data, database_url.as_deref())).await?;
     let mut crew = Crew::start(slots);
     let ready = async {
         tokio::select! {
@@ -112,7 +119,17 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
         }
     };
     let seconds = started.elapsed().as_secs_f64();
-    let shown = seed::stock(&registry, &issuer).await.and_then(|()| show(&args, &data, &address, &services, seconds));
+    let gateway = format!("http://{}", args.gateway_addr);
+    let stocked = match Http::new(&gateway, PATIENCE) {
+        Ok(http) => demo::stock(&http, &admin).await,
+        Err(exit) => Err(exit),
+    };
+    let shown = stocked.and_then(|product| {
+        if new && args.output == Format::Text {
+            output::write(&format!("Administrator  {}  password  {}   (told once)\n\n", admin.email, admin.password))?;
+        }
+        show(&args, &data, &address, &services, seconds, &product)
+    });
     if shown.is_ok() {
         signals.next().await;
     }
@@ -123,6 +140,16 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
         () = signals.next() => {}
     }
     shown
+}
+
+/// Finds a taken port before anything is started.
+async fn free(gateway: SocketAddr) -> Result<(), Exit> {
+    match tokio::net::TcpListener::bind(gateway).await {
+        Ok(_) => Ok(()),
+        Err(e) => {
+            Err(Exit::unavailable(format!("the gateway cannot listen on {gateway}: {e}; give another address with --gateway-addr")))
+        }
+    }
 }
 
 /// The Consul that is configured, or one of our own.
@@ -161,6 +188,7 @@ async fn all_passing(registry: &Registry, crew: &Crew) -> Result<Vec<Service>, E
 #[derive(Debug, Serialize)]
 struct Running<'a> {
     ready_seconds: f64,
+    gateway: SocketAddr,
     consul: &'a str,
     data_dir: &'a Path,
     instances: Vec<Place>,
@@ -173,7 +201,7 @@ struct Place {
     address: String,
 }
 
-fn show(args: &Args, data: &DataDir, consul: &str, services: &[Service], seconds: f64) -> Result<(), Exit> {
+fn show(args: &Args, data: &DataDir, consul: &str, services: &[Service], seconds: f64, product: &str) -> Result<(), Exit> {
     let place = |service: &Service, endpoint: &sinew_core::Endpoint| Place {
         service: service.name.clone(),
         instance: endpoint.id.to_string(),
@@ -181,32 +209,33 @@ fn show(args: &Args, data: &DataDir, consul: &str, services: &[Service], seconds
     };
     let ours = services.iter().filter(|s| plan::TIERS.iter().any(|tier| tier.contains(&s.name.as_str())));
     let instances: Vec<_> = ours.flat_map(|s| s.instances.iter().map(|i| place(s, &i.endpoint))).collect();
-    let order = instances.iter().find(|p| p.service == "order").map(|p| p.address.clone()).unwrap_or_default();
-    let running = Running { ready_seconds: (seconds * 10.0).round() / 10.0, consul, data_dir: data.path(), instances };
+    let gateway = args.gateway_addr;
+    let running = Running { ready_seconds: (seconds * 10.0).round() / 10.0, gateway, consul, data_dir: data.path(), instances };
     args.output.print(&running, &["service", "instance", "address"], |running| {
         running.instances.iter().map(|p| vec![p.service.clone(), p.instance.clone(), p.address.clone()]).collect()
     })?;
     if args.output == Format::Text {
-        output::write(&tour(args, data, consul, &order))?;
+        output::write(&tour(args, data, consul, product))?;
     }
     eprintln!("ready in {seconds:.1} s");
     Ok(())
 }
 
 /// Three commands to try, exactly as they work from here.
-fn tour(args: &Args, data: &DataDir, consul: &str, order: &str) -> String {
+fn tour(args: &Args, data: &DataDir, consul: &str, product: &str) -> String {
     let sinew = std::env::args().next().unwrap_or_else(|| "sinew".to_owned());
     let at_consul = if consul == "127.0.0.1:8500" { String::new() } else { format!(" --consul {consul}") };
     let default = args.data_dir.as_path() == Path::new(crate::DEFAULT_DATA_DIR);
     let in_data = if default { String::new() } else { format!(" --data-dir {}", data.path().display()) };
-    let product = seed::PRODUCT_ID;
+    let gateway = args.gateway_addr;
+    let at_gateway = if gateway.port() == 8080 { String::new() } else { format!(" --gateway http://{gateway}") };
     format!(
-        "\nConsul's API  http://{consul}\nlogs          {}\n\nTry:\n  \
-         {sinew} services{at_consul}\n  \
-         grpcurl -plaintext -H \"authorization: Bearer $({sinew} token{in_data})\" \\\n    \
-         -d '{{\"idempotency_key\":\"first\",\"lines\":[{{\"product_id\":\"{product}\",\"quantity\":1}}],\"payment_token\":\"tok_ok\"}}' \\\n    \
-         {order} shop.order.v1.OrderService/PlaceOrder\n  \
-         {sinew} sagas list{at_consul}\n\nCtrl-C drains and ends everything.\n",
+        "\ngateway       http://{gateway}\nConsul's API  http://{consul}\nlogs          {}\n\nTry:\n  \
+         curl http://{gateway}/api/v1/products\n  \
+         curl -H \"authorization: Bearer $({sinew} login{at_gateway}{in_data})\" -H 'content-type: application/json' \\\n    \
+         -d '{{\"lines\":[{{\"product_id\":\"{product}\",\"quantity\":1}}],\"payment_token\":\"tok_ok\"}}' http://{gateway}/api/v1/orders\n  \
+         grpcurl -plaintext {gateway} list\n  \
+         {sinew} services{at_consul}\n\nCtrl-C drains and ends everything.\n",
         data.path().join("logs").display(),
     )
 }

@@ -6,8 +6,8 @@ use crate::{
     infrastructure::{SqlWarehouse, migrations},
 };
 use contracts::inventory::v1::inventory_service_server::InventoryServiceServer;
-use sinew_core::{Clock, SystemClock};
-use sinew_events::Outbox;
+use sinew_core::{Clock, Rng, SystemClock};
+use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db, Error};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct App {
     db: Db,
-    outbox: Outbox,
+    publication: SqlPublication,
     warehouse: SqlWarehouse,
 }
 
@@ -31,7 +31,8 @@ impl App {
         db.migrate(&migrations()).await?;
         let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
         let warehouse = SqlWarehouse::new(db.clone(), outbox.clone(), clock);
-        Ok(Self { db, outbox, warehouse })
+        let publication = SqlPublication::new(db.clone(), outbox, Arc::new(warehouse.clone()));
+        Ok(Self { db, publication, warehouse })
     }
 
     /// What answers the rpcs.
@@ -44,9 +45,19 @@ impl App {
         InventoryServiceServer::new(self.api())
     }
 
-    /// The service's events, to be delivered.
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
+    /// The service's events, to be delivered, and everything it owns.
+    pub fn publication(&self) -> Arc<dyn Publication> {
+        Arc::new(self.publication.clone())
+    }
+
+    /// Numbers events, and forgets old ones and old idempotency keys, for as long as it is polled. To be run beside the
+    /// server.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any place.
+    pub async fn upkeep(&self, clock: &dyn Clock, rng: &dyn Rng) {
+        tokio::join!(self.publication.run(clock, rng), keep_swept(&self.db, clock));
     }
 
     /// The service's own database.

@@ -10,7 +10,9 @@ use crate::{
 use contracts::order::v1::order_service_server::OrderServiceServer;
 use futures_util::future::join_all;
 use sinew_core::{Clock, Rng, SharedRng, SystemClock};
-use sinew_events::{Feed, Outbox, Projection, Subscription, SubscriptionsAdmin, idempotency};
+use sinew_events::{
+    Feed, Outbox, Projection, Publication, SqlPublication, Subscription, SubscriptionsAdmin, idempotency::keep_swept,
+};
 use sinew_proto::{
     events::v1::subscriptions_service_server::SubscriptionsServiceServer, saga::v1::saga_service_server::SagaServiceServer,
 };
@@ -69,7 +71,8 @@ impl std::fmt::Debug for Deps {
 pub struct App {
     db: Db,
     clock: Arc<dyn Clock>,
-    outbox: Outbox,
+    rng: Arc<dyn Rng>,
+    publication: SqlPublication,
     orders: SqlOrders,
     catalogue: SqlCatalogue,
     sagas: Sagas<Purchase>,
@@ -109,7 +112,9 @@ impl App {
         let subscriptions = deps.feeds.map_or_else(Vec::new, |Feeds { users, products, instance }| {
             vec![follow(USERS, &instance, users, Arc::new(Users)), follow(PRODUCTS, &instance, products, Arc::new(Products))]
         });
-        Ok(Self { clock: deps.clock, outbox, orders, catalogue, sagas, coordinator, subscriptions, db })
+        let publication = SqlPublication::new(db.clone(), outbox, Arc::new(orders.clone()));
+        let (clock, rng) = (deps.clock, deps.rng);
+        Ok(Self { db, clock, rng, publication, orders, catalogue, sagas, coordinator, subscriptions })
     }
 
     /// What answers the rpcs.
@@ -137,9 +142,9 @@ impl App {
         &self.sagas
     }
 
-    /// The service's events, to be delivered.
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
+    /// The service's events, to be delivered, and everything it owns.
+    pub fn publication(&self) -> Arc<dyn Publication> {
+        Arc::new(self.publication.clone())
     }
 
     /// The service's own database.
@@ -158,7 +163,7 @@ impl App {
         Ok(())
     }
 
-    /// Carries orders out and follows users and products until `shutdown`, then gives what is under way to other
+    /// Carries orders out, follows users and products and numbers events until `shutdown`, then gives what is under way to other
     /// replicas. Run it beside the server, and end it after the server.
     ///
     /// # Cancel safety
@@ -169,7 +174,7 @@ impl App {
         tokio::select! {
             biased;
             _ = async { tokio::join!(self.coordinator.run(shutdown.clone()), following) } => {}
-            () = idempotency::keep_swept(&self.db, &*self.clock) => {}
+            _ = async { tokio::join!(self.publication.run(&*self.clock, &*self.rng), keep_swept(&self.db, &*self.clock)) } => {}
         }
         self.db.close().await;
     }

@@ -7,8 +7,8 @@ use crate::{
     infrastructure::{EmbeddedProvider, SqlBooks, migrations, provider_migrations},
 };
 use contracts::payment::v1::payment_service_server::PaymentServiceServer;
-use sinew_core::{Clock, SystemClock};
-use sinew_events::Outbox;
+use sinew_core::{Clock, Rng, SystemClock};
+use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db, Error};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct App {
     db: Db,
-    outbox: Outbox,
+    publication: SqlPublication,
     cashier: Arc<Cashier<SqlBooks, EmbeddedProvider>>,
 }
 
@@ -34,8 +34,9 @@ impl App {
         ledger.migrate(&provider_migrations()).await?;
         let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
         let books = SqlBooks::new(db.clone(), outbox.clone(), clock.clone());
+        let publication = SqlPublication::new(db.clone(), outbox, Arc::new(books.clone()));
         let cashier = Cashier::new(books, EmbeddedProvider::new(ledger, clock.clone()), clock);
-        Ok(Self { db, outbox, cashier: Arc::new(cashier) })
+        Ok(Self { db, publication, cashier: Arc::new(cashier) })
     }
 
     /// What answers the rpcs.
@@ -48,9 +49,19 @@ impl App {
         PaymentServiceServer::new(self.api())
     }
 
-    /// The service's events, to be delivered.
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
+    /// The service's events, to be delivered, and everything it owns.
+    pub fn publication(&self) -> Arc<dyn Publication> {
+        Arc::new(self.publication.clone())
+    }
+
+    /// Numbers events, and forgets old ones and old idempotency keys, for as long as it is polled. To be run beside the
+    /// server.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any place.
+    pub async fn upkeep(&self, clock: &dyn Clock, rng: &dyn Rng) {
+        tokio::join!(self.publication.run(clock, rng), keep_swept(&self.db, clock));
     }
 
     /// The service's own database.

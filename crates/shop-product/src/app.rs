@@ -6,7 +6,8 @@ use crate::{
     infrastructure::{OpenError, Store},
 };
 use contracts::product::v1::product_service_server::ProductServiceServer;
-use sinew_core::SystemClock;
+use sinew_core::{Clock, Rng, SystemClock};
+use sinew_events::Publication;
 use std::sync::Arc;
 
 /// The service, ready to be served: its store is open and migrated.
@@ -35,8 +36,23 @@ impl App {
         ProductServiceServer::new(self.api())
     }
 
-    /// Where products are, with the events to be delivered.
+    /// Where products are.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The service's events, to be delivered, and everything it owns.
+    pub fn publication(&self) -> Arc<dyn Publication> {
+        self.store.publication()
+    }
+
+    /// Numbers events, and forgets old ones and old idempotency keys, for as long as it is polled. To be run beside the
+    /// server.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any place.
+    pub async fn upkeep(&self, clock: &dyn Clock, rng: &dyn Rng) {
+        self.store.upkeep(clock, rng).await;
     }
 }

@@ -7,8 +7,9 @@ use crate::{
     infrastructure::{Argon, Issuer, SqlDirectory, SqlKeys, migrations},
 };
 use contracts::user::v1::user_service_server::UserServiceServer;
-use sinew_core::{Clock, SystemClock};
-use sinew_events::Outbox;
+use sinew::KeySource;
+use sinew_core::{Clock, Rng, SystemClock};
+use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db};
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +31,7 @@ pub enum BuildError {
 #[derive(Debug, Clone)]
 pub struct App {
     db: Db,
-    outbox: Outbox,
+    publication: SqlPublication,
     directory: SqlDirectory,
     passwords: Argon,
     issuer: Issuer<SqlKeys>,
@@ -51,7 +52,8 @@ impl App {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let passwords = Argon::new(cores).await?;
         let issuer = Issuer::new(SqlKeys::new(db.clone()), clock).await?;
-        Ok(Self { db, outbox, directory, passwords, issuer })
+        let publication = SqlPublication::new(db.clone(), outbox, Arc::new(directory.clone()));
+        Ok(Self { db, publication, directory, passwords, issuer })
     }
 
     /// What answers the rpcs.
@@ -64,12 +66,22 @@ impl App {
         UserServiceServer::new(self.api())
     }
 
-    /// Makes token keys in time, for as long as it is polled. To be run beside the server.
+    /// The keys that verify what this service signs, for its own server.
+    pub fn keys(&self) -> Arc<dyn KeySource> {
+        Arc::new(self.issuer.clone())
+    }
+
+    /// Makes token keys in time, numbers events, and forgets old ones and old idempotency keys, for as long as it is
+    /// polled. To be run beside the server.
     ///
     /// # Cancel safety
     ///
     /// May be dropped at any place.
-    pub async fn rotate_keys(&self) {
+    pub async fn upkeep(&self, clock: &dyn Clock, rng: &dyn Rng) {
+        tokio::join!(self.rotate_keys(), self.publication.run(clock, rng), keep_swept(&self.db, clock));
+    }
+
+    async fn rotate_keys(&self) {
         loop {
             tokio::time::sleep(LOOK_AT_KEYS).await;
             if let Err(error) = self.issuer.refresh().await {
@@ -90,9 +102,9 @@ impl App {
         Ok(self.directory.create(user, &hash).await?.user)
     }
 
-    /// The service's events, to be delivered.
-    pub fn outbox(&self) -> &Outbox {
-        &self.outbox
+    /// The service's events, to be delivered, and everything it owns.
+    pub fn publication(&self) -> Arc<dyn Publication> {
+        Arc::new(self.publication.clone())
     }
 
     /// The service's own database.

@@ -14,4 +14,4 @@ pub use domain::{
     NameError, NewUser, Page, Password, PasswordError, Passwords, ROTATE_EVERY, Role, SKEW, SigningKey, TOKEN_LIFE, Token, Tokens,
     User, UserId,
 };
-pub use infrastructure::{Argon, Claims, Issuer, PublicKey, SqlDirectory, SqlKeys, migrations};
+pub use infrastructure::{Argon, Claims, Issuer, SqlDirectory, SqlKeys, migrations};

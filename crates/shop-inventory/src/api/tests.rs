@@ -142,7 +142,7 @@ async fn each_change_is_told_once_and_in_order() {
     for _ in 0..2 {
         service.api.release(Request::new(release.clone())).await.unwrap();
     }
-    let outbox = service.app.outbox();
+    let outbox = sinew_events::Outbox::default();
     while outbox.sequence(service.app.db(), 100).await.unwrap() > 0 {}
     let events = outbox.read(service.app.db(), 0, 100).await.unwrap();
     let told: Vec<_> = events.iter().map(|event| (event.kind.as_str(), event.version)).collect();

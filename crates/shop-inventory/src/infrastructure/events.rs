@@ -46,8 +46,7 @@ impl Events {
 
     /// There is more or less of it.
     pub(super) async fn changed(&self, tx: &mut Tx, stock: &Stock, delta: i64, now: DateTime<Utc>) -> Result<(), Error> {
-        let message = StockChanged { stock: Some(wire(stock)), delta };
-        self.append(tx, stock, "stock.changed", &message, now).await
+        Ok(self.outbox.append(tx, changed(stock, delta, now)).await?)
     }
 
     async fn append(
@@ -61,4 +60,10 @@ impl Events {
         let event = NewEvent::new(stock.product.0, stock.version, kind, message, now);
         Ok(self.outbox.append(tx, event).await?)
     }
+}
+
+/// The event that says that there is more or less of it.
+pub(super) fn changed(stock: &Stock, delta: i64, now: DateTime<Utc>) -> NewEvent<'static> {
+    let message = StockChanged { stock: Some(wire(stock)), delta };
+    NewEvent::new(stock.product.0, stock.version, "stock.changed", &message, now)
 }

@@ -1,6 +1,7 @@
 //! Stock, reservations and their events in a SQL database.
 
 mod events;
+mod owned;
 mod rows;
 mod schema;
 mod sql_warehouse;

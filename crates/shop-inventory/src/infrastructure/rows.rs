@@ -41,6 +41,12 @@ pub(super) async fn stock(tx: &mut Tx, product: ProductId) -> Result<Option<Stoc
     Ok(tx.q(sql).bind(product.0).opt::<StockRow>().await?.map(Stock::from))
 }
 
+/// A page of stock in the order of products' ids.
+pub(super) async fn stock_after(tx: &mut Tx, after: Uuid, limit: i64) -> Result<Vec<Stock>> {
+    let sql = "SELECT product_id, on_hand, reserved, version FROM stock WHERE product_id > $1 ORDER BY product_id LIMIT $2";
+    Ok(tx.q(sql).bind(after).bind(limit).all::<StockRow>().await?.into_iter().map(Stock::from).collect())
+}
+
 /// The stock of one product, which nobody else changes until the transaction ends.
 pub(super) async fn lock_stock(tx: &mut Tx, product: ProductId) -> Result<Option<Stock>> {
     let sql = (

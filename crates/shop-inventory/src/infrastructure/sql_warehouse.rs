@@ -21,9 +21,9 @@ use std::sync::Arc;
 /// Stock and reservations in a SQL database.
 #[derive(Debug, Clone)]
 pub struct SqlWarehouse {
-    db: Db,
+    pub(super) db: Db,
     events: Events,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl SqlWarehouse {

@@ -4,6 +4,7 @@ mod clients;
 mod copies;
 mod events;
 mod fault;
+mod owned;
 mod recorder;
 mod rows;
 mod schema;

@@ -4,7 +4,7 @@ use super::{
     events::{self, Kind},
     rows,
 };
-use crate::domain::{FailureReason, OrderId, OrderState, Progress, Purchase};
+use crate::domain::{FailureReason, OrderId, Progress, Purchase};
 use sinew_core::{BoxFuture, Clock};
 use sinew_events::Outbox;
 use sinew_saga::{Change, Instance, Phase, Reason, Recorder};
@@ -32,13 +32,10 @@ impl OrderRecorder {
             return Ok(());
         }
         rows::update(tx, &order).await?;
-        let kind = match (order.state, &order.failure) {
-            (OrderState::Completed, _) => Kind::Completed,
-            (OrderState::Failed, Some((FailureReason::Cancelled, _))) => Kind::Cancelled,
-            (OrderState::Failed, _) => Kind::Failed,
-            (OrderState::Started | OrderState::Processing | OrderState::Compensating, _) => return Ok(()),
-        };
-        events::append(&self.outbox, tx, kind, &order).await
+        match Kind::of(&order) {
+            Some(kind) => events::append(&self.outbox, tx, kind, &order).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::domain::{
 };
 use chrono::{DateTime, Utc};
 use sinew_sql::{Error, Result, Tx};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 #[derive(sqlx::FromRow)]
@@ -28,6 +29,13 @@ struct LineRow {
     product_name: String,
     quantity: i64,
     amount: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct LineOfOrder {
+    order_id: Uuid,
+    #[sqlx(flatten)]
+    line: LineRow,
 }
 
 const STATES: [(OrderState, &str); 5] = [
@@ -171,6 +179,23 @@ pub(super) async fn orders(tx: &mut Tx, page: Page) -> Result<Vec<Order>> {
         orders.push(whole(row, lines)?);
     }
     Ok(orders)
+}
+
+/// A page of orders, oldest first, in two statements however many there are.
+pub(super) async fn orders_after(tx: &mut Tx, after: OrderId, limit: i64) -> Result<Vec<Order>> {
+    let sql = concat!("SELECT ", order_columns!(), " FROM orders WHERE order_id > $1 ORDER BY order_id LIMIT $2");
+    let rows: Vec<OrderRow> = tx.q(sql).bind(after.0).bind(limit).all().await?;
+    let Some(last) = rows.last().map(|last| last.order_id) else { return Ok(Vec::new()) };
+    let sql = "SELECT order_id, product_id, product_name, quantity, amount FROM order_lines
+                WHERE order_id > $1 AND order_id <= $2 ORDER BY order_id, line";
+    let mut lines: BTreeMap<Uuid, Vec<LineRow>> = BTreeMap::new();
+    for line in tx.q(sql).bind(after.0).bind(last).all::<LineOfOrder>().await? {
+        lines.entry(line.order_id).or_default().push(line.line);
+    }
+    rows.into_iter()
+        .map(|row| (lines.remove(&row.order_id).unwrap_or_default(), row))
+        .map(|(lines, row)| whole(row, lines))
+        .collect()
 }
 
 fn whole(row: OrderRow, lines: Vec<LineRow>) -> Result<Order> {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// Orders in a SQL database.
 #[derive(Debug, Clone)]
 pub struct SqlOrders {
-    db: Db,
+    pub(super) db: Db,
     outbox: Outbox,
     sagas: Sagas<Purchase>,
     clock: Arc<dyn Clock>,

@@ -42,8 +42,8 @@ impl Service {
         entries.first().map(|entry| (entry.state, entry.takings, entry.held))
     }
     async fn told(&self) -> Vec<(String, i64)> {
-        while self.app.outbox().sequence(self.app.db(), 100).await.unwrap() > 0 {}
-        let events = self.app.outbox().read(self.app.db(), 0, 100).await.unwrap();
+        while sinew_events::Outbox::default().sequence(self.app.db(), 100).await.unwrap() > 0 {}
+        let events = sinew_events::Outbox::default().read(self.app.db(), 0, 100).await.unwrap();
         events.into_iter().map(|event| (event.kind, event.version)).collect()
     }
 }

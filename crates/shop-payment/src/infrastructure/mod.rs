@@ -2,6 +2,7 @@
 
 mod embedded_provider;
 mod events;
+mod owned;
 mod schema;
 mod sql_books;
 

@@ -37,7 +37,8 @@ async fn a_product_is_made_changed_found_and_told_of() {
     assert_eq!(api.update_product(Request::new(stale)).await.unwrap_err().code(), Code::Aborted);
     let listed = api.list_products(Request::new(ListProductsRequest::default())).await.unwrap().into_inner();
     assert_eq!(listed.products, [changed]);
-    let Store::Sql { db, outbox, .. } = app.store() else { panic!("not a SQL store") };
+    let Store::Sql { db, .. } = app.store() else { panic!("not a SQL store") };
+    let outbox = sinew_events::Outbox::default();
     while outbox.sequence(db, 100).await.unwrap() > 0 {}
     let told = outbox.read(db, 0, 100).await.unwrap();
     assert_eq!(told.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["product.created", "product.updated"]);

@@ -1,7 +1,9 @@
 //! The catalogue in a SQL database or in Redis.
 
+mod owned;
 mod record;
 mod redis_catalogue;
+mod redis_publication;
 mod schema;
 mod sql_catalogue;
 mod store;

@@ -9,6 +9,7 @@ use redis::{AsyncCommands, ErrorKind, RedisError, Script, aio::ConnectionManager
 use sha2::{Digest, Sha256};
 use sinew_core::Clock;
 use std::{fmt, sync::Arc};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// How often an update starts again because another came between its read and its write.
@@ -18,8 +19,8 @@ const ATTEMPTS: u32 = 20;
 const KEPT: u64 = sinew_events::idempotency::KEPT.num_seconds().cast_unsigned();
 
 const INDEX: &str = "{product}:index";
-const OUTBOX: &str = "{product}:outbox";
-const POSITION: &str = "{product}:outbox:position";
+pub(super) const OUTBOX: &str = "{product}:outbox";
+pub(super) const POSITION: &str = "{product}:outbox:position";
 
 /// Products in Redis.
 #[derive(Clone)]
@@ -27,6 +28,8 @@ pub struct RedisCatalogue {
     redis: ConnectionManager,
     change: Arc<Script>,
     clock: Arc<dyn Clock>,
+    /// Wakes followers in this process.
+    appended: Arc<Notify>,
 }
 
 enum Answer {
@@ -40,7 +43,15 @@ impl RedisCatalogue {
     pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let client = redis::Client::open(url)?;
         let redis = client.get_connection_manager().await?;
-        Ok(Self { redis, change: Arc::new(Script::new(include_str!("change.lua"))), clock })
+        Ok(Self { redis, change: Arc::new(Script::new(include_str!("change.lua"))), clock, appended: Arc::default() })
+    }
+
+    pub(super) fn connection(&self) -> ConnectionManager {
+        self.redis.clone()
+    }
+
+    pub(super) fn appended(&self) -> &Notify {
+        &self.appended
     }
 
     async fn change(&self, request: &Request, fingerprint: &[u8], product: &Product) -> Result<Answer, Error> {
@@ -65,6 +76,9 @@ impl RedisCatalogue {
             .arg(Uuid::now_v7().to_string())
             .invoke_async(&mut self.redis.clone())
             .await?;
+        if outcome == "done" {
+            self.appended.notify_waiters();
+        }
         match outcome.as_str() {
             "done" | "repeat" => Ok(Answer::Done(decode(&kept)?)),
             "reused" => Err(Error::KeyReused),

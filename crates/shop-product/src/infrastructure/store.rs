@@ -2,8 +2,8 @@
 
 use super::{RedisCatalogue, SqlCatalogue, migrations};
 use crate::domain::{Catalogue, Changes, Error, NewProduct, Page, Product, ProductId, Request};
-use sinew_core::Clock;
-use sinew_events::Outbox;
+use sinew_core::{Clock, Rng};
+use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub enum Store {
         /// The database.
         db: Db,
         /// Its events.
-        outbox: Outbox,
+        publication: SqlPublication,
         /// Its products.
         catalogue: SqlCatalogue,
     },
@@ -49,7 +49,26 @@ impl Store {
         db.migrate(&migrations()).await?;
         let outbox = Outbox::default();
         let catalogue = SqlCatalogue::new(db.clone(), outbox.clone(), clock);
-        Ok(Self::Sql { db, outbox, catalogue })
+        let publication = SqlPublication::new(db.clone(), outbox, Arc::new(catalogue.clone()));
+        Ok(Self::Sql { db, publication, catalogue })
+    }
+
+    /// The catalogue's events, to be delivered, and everything it owns.
+    pub fn publication(&self) -> Arc<dyn Publication> {
+        match self {
+            Self::Sql { publication, .. } => Arc::new(publication.clone()),
+            Self::Redis(catalogue) => Arc::new(catalogue.clone()),
+        }
+    }
+
+    /// What must go on beside the serving: see [`App::upkeep`](crate::App::upkeep).
+    pub(crate) async fn upkeep(&self, clock: &dyn Clock, rng: &dyn Rng) {
+        match self {
+            Self::Sql { db, publication, .. } => {
+                tokio::join!(publication.run(clock, rng), keep_swept(db, clock));
+            }
+            Self::Redis(catalogue) => catalogue.keep_forgetting(clock).await,
+        }
     }
 }
 

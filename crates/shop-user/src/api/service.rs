@@ -12,8 +12,7 @@ use contracts::user::v1::{
     GetUserRequest, GetUserResponse, ListUsersRequest, ListUsersResponse, UpdateUserRequest, UpdateUserResponse,
     user_service_server::UserService,
 };
-use sinew::Claims;
-use sinew::Violations;
+use sinew::{Claims, Violations};
 use sinew_proto::auth::v1::Jwk;
 use tonic::{Extensions, Request, Response, Status};
 
@@ -112,12 +111,12 @@ impl<D: Directory, P: Passwords, K: KeyStore + Clone> UserService for Api<D, P, 
 
     async fn get_jwks(&self, _: Request<GetJwksRequest>) -> Result<Response<GetJwksResponse>, Status> {
         let keys = self.issuer.published().await?.into_iter().map(|key| Jwk {
-            kty: "OKP".into(),
-            crv: "Ed25519".into(),
+            kty: key.kty,
+            crv: key.crv,
             x: key.x,
             kid: key.kid,
-            alg: "EdDSA".into(),
-            r#use: "sig".into(),
+            alg: key.alg,
+            r#use: key.usage,
         });
         Ok(Response::new(GetJwksResponse { keys: keys.collect() }))
     }

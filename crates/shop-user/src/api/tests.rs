@@ -119,7 +119,7 @@ async fn users_change_themselves_and_nobody_else() {
     assert!(service.log_in("ada@example.org", "a better horse").await.is_ok());
     assert!(service.log_in("ada@example.org", "correct horse").await.is_err());
 
-    let outbox = service.app.outbox();
+    let outbox = sinew_events::Outbox::default();
     while outbox.sequence(service.app.db(), 100).await.unwrap() > 0 {}
     let told = outbox.read(service.app.db(), 0, 100).await.unwrap();
     let kinds: Vec<_> = told.iter().map(|event| (event.kind.as_str(), event.version)).collect();

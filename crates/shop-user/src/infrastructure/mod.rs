@@ -1,6 +1,7 @@
 //! Users and keys in a SQL database, Argon2 passwords, Ed25519 tokens.
 
 mod argon;
+mod owned;
 mod schema;
 mod sql_directory;
 mod sql_keys;
@@ -10,7 +11,7 @@ pub use argon::Argon;
 pub use schema::migrations;
 pub use sql_directory::SqlDirectory;
 pub use sql_keys::SqlKeys;
-pub use token_issuer::{Claims, Issuer, PublicKey};
+pub use token_issuer::{Claims, Issuer};
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,12 @@ use ed25519_dalek::{SigningKey as Ed25519, pkcs8::EncodePrivateKey};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rand::TryRngCore;
 use serde::{Deserialize, Serialize};
-use sinew_core::Clock;
-use std::sync::{Arc, PoisonError, RwLock};
+use sinew::{Jwk, JwkSet, KeyError, KeySource};
+use sinew_core::{BoxFuture, Clock};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 use uuid::Uuid;
 
 /// Who says so and to whom, in every token: what the servers' token rules ask for by default.
@@ -32,15 +36,6 @@ pub struct Claims {
     pub exp: i64,
     /// This token's own id.
     pub jti: String,
-}
-
-/// A key that verifies tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicKey {
-    /// Its name in tokens.
-    pub kid: String,
-    /// The Ed25519 point, base64url without padding.
-    pub x: String,
 }
 
 /// Issues tokens. Clones share what was last read of the keys.
@@ -75,12 +70,16 @@ impl<K: KeyStore> Issuer<K> {
         Ok(ring)
     }
 
-    /// The keys that verify what is, was lately and will soon be signed.
-    pub async fn published(&self) -> Result<Vec<PublicKey>, Error> {
+    /// The keys that verify what is, was lately and will soon be signed (RFC 8037).
+    pub async fn published(&self) -> Result<Vec<Jwk>, Error> {
         let now = self.now();
-        let public = |key: &SigningKey| PublicKey {
-            kid: key.kid.clone(),
+        let public = |key: &SigningKey| Jwk {
+            kty: "OKP".into(),
+            crv: "Ed25519".into(),
             x: BASE64_URL_SAFE_NO_PAD.encode(Ed25519::from_bytes(&key.secret).verifying_key()),
+            kid: key.kid.clone(),
+            alg: "EdDSA".into(),
+            usage: "sig".into(),
         };
         Ok(self.refresh().await?.published(now).map(public).collect())
     }
@@ -118,6 +117,16 @@ impl<K: KeyStore> Tokens for Issuer<K> {
         let secret = Ed25519::from_bytes(&key.secret).to_pkcs8_der().map_err(crypto)?;
         let bearer = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(secret.as_bytes())).map_err(crypto)?;
         Ok(Token { bearer, expires_in: TOKEN_LIFE.num_seconds() })
+    }
+}
+
+impl<K: KeyStore + fmt::Debug> KeySource for Issuer<K> {
+    fn keys(&self) -> BoxFuture<'_, Result<JwkSet, KeyError>> {
+        Box::pin(async {
+            let keys = self.published().await;
+            let keys = keys.map_err(|e| KeyError { origin: "the store of token keys".into(), reason: e.to_string() })?;
+            Ok(JwkSet { keys })
+        })
     }
 }
 
