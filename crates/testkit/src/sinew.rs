@@ -74,14 +74,16 @@ impl SinewProcess {
         let consul = self.env.iter().find(|(key, _)| key == "CONSUL_HTTP_ADDR").map(|(_, value)| value.clone());
         let port = crate::free_port()?.to_string();
         let data = self.data().display().to_string();
-        let mut args = vec!["up", "--data-dir", &data];
+        let gateway = format!("127.0.0.1:{}", crate::free_port()?);
+        let mut args = vec!["up", "--data-dir", &data, "--gateway-addr", &gateway];
         if consul.is_none() {
             args.extend(["--consul-port", &port]);
         }
         args.extend(more);
         let mut process = self.program("up", &args).start()?;
         process.wait_for_log("ready in ", START).await?;
-        Ok(Up { process, consul: consul.unwrap_or_else(|| format!("127.0.0.1:{port}")), logs: self.data().join("logs") })
+        let consul = consul.unwrap_or_else(|| format!("127.0.0.1:{port}"));
+        Ok(Up { process, consul, gateway, logs: self.data().join("logs") })
     }
 }
 
@@ -91,6 +93,8 @@ pub struct Up {
     process: Running,
     /// `host:port` of its registry.
     pub consul: String,
+    /// `host:port` of its gateway.
+    pub gateway: String,
     logs: PathBuf,
 }
 
