@@ -3,7 +3,7 @@
 use super::tree::{Breach, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
-const PAGE: &str = "docs/configuration.md";
+pub(super) const PAGE: &str = "docs/configuration.md";
 
 /// Settings of tests are for those who read tests.
 const OF_TESTS: &str = "SINEW_TEST_";
@@ -28,7 +28,7 @@ pub(super) fn documented(tree: &Tree) -> Vec<Breach> {
 }
 
 /// Every name that begins with `SINEW_`.
-fn variables(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
     let part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     text.split(move |c| !part(c)).filter(|word| word.len() > "SINEW_".len() && word.starts_with("SINEW_"))
 }

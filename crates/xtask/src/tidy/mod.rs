@@ -6,6 +6,7 @@
 mod boundaries;
 mod configuration;
 mod dependencies;
+mod deploy;
 mod files;
 mod migrations;
 mod tasks;
@@ -35,6 +36,7 @@ const RULES: &[Rule] = &[
     ("no test sleeps", tests_wait::none_sleeps),
     ("every migration exists for both databases", migrations::paired),
     ("every setting is documented, and exists", configuration::documented),
+    ("containers and manifests agree with the code", deploy::agrees),
 ];
 
 /// Checks the whole repository.
