@@ -10,6 +10,7 @@ mod exit;
 mod http;
 mod issuer;
 mod keys;
+mod load;
 mod login;
 mod output;
 mod registry;
@@ -47,6 +48,7 @@ enum Command {
     Services(services::Args),
     Sagas(sagas::Args),
     Events(events::Args),
+    Load(load::Args),
     Login(login::Args),
     Token(token::Args),
     Seed(seed::Args),
@@ -85,6 +87,7 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Services(args) => services::run(args).await,
         Command::Sagas(args) => sagas::run(args).await,
         Command::Events(args) => events::run(args).await,
+        Command::Load(args) => load::run(args).await,
         Command::Login(args) => login::run(args).await,
         Command::Token(args) => token::run(&args),
         Command::Seed(args) => seed::run(args).await,

@@ -8,6 +8,8 @@ mod crashes;
 mod load;
 mod orders;
 mod registry_loss;
+mod rest;
+mod shop;
 mod start;
 mod world;
 

@@ -10,7 +10,8 @@ use testkit::{SinewProcess, wait_for};
 
 on_both_registries!(one_command_starts_the_system_and_ends_it a_supervisor_that_is_killed_leaves_no_child_behind);
 
-async fn up(kind: Kind) -> anyhow::Result<(SinewProcess, Option<Registry>, testkit::Up)> {
+/// `sinew up` on its own registry, or on a real Consul.
+pub(crate) async fn up(kind: Kind) -> anyhow::Result<(SinewProcess, Option<Registry>, testkit::Up)> {
     let sinew = SinewProcess::new(env!("CARGO_BIN_EXE_sinew"))?;
     let (sinew, registry) = match kind {
         Kind::Embedded => (sinew, None),

@@ -1,7 +1,7 @@
 //! What `up` runs: which services, in how many processes, with which settings.
 
 use super::{Args, child::Slot, data::DataDir};
-use crate::exit::Exit;
+use crate::{exit::Exit, load};
 use std::{net::IpAddr, path::PathBuf};
 
 /// The services, in the order in which they leave: who calls others goes first.
@@ -27,6 +27,7 @@ pub(crate) fn check(database_url: Option<&str>) -> Result<(), Exit> {
 /// Every process to run.
 pub(crate) fn slots(args: &Args, data: &DataDir, consul: &str, database_url: Option<&str>) -> Result<Vec<Vec<Slot>>, Exit> {
     let program = std::env::current_exe().map_err(|e| Exit::unavailable(format!("cannot find this program: {e}")))?;
+    let load_key = load::key::open(data.path())?;
     let slot = |service: &str, number: u16| -> Slot {
         let instance = format!("{service}-{number}");
         let mut env = vec![
@@ -39,6 +40,7 @@ pub(crate) fn slots(args: &Args, data: &DataDir, consul: &str, database_url: Opt
         env.extend(args.advertise.clone().map(|host| ("SINEW_ADVERTISE".to_owned(), host)));
         if service == GATEWAY {
             env.push(("SINEW_GATEWAY_LISTEN".to_owned(), args.gateway_addr.to_string()));
+            env.push(("SINEW_RATE_LOAD_KEY".to_owned(), load_key.clone()));
         } else {
             env.extend(database_url.map(|url| ("DATABASE_URL".to_owned(), url.replace(SERVICE, service))));
         }

@@ -128,7 +128,7 @@ impl Inner {
         let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
         let address = client_addr::client(peer, &parts.headers, &self.proxies);
         let claims = auth::authenticate(&parts.headers, &self.verifier).await;
-        let verdict = self.rates.take(claims.as_ref().ok().and_then(Option::as_ref), address).await;
+        let verdict = self.rates.take(&parts.headers, claims.as_ref().ok().and_then(Option::as_ref), address).await;
         let admitted = match (verdict.and_then(|v| v.wait), claims) {
             (Some(wait), _) => Err(Refused::Rate(wait)),
             (None, Ok(claims)) => Ok(Admitted { claims }),

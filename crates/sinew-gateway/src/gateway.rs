@@ -8,7 +8,7 @@ use crate::{
     error::BuildError,
     keys::{JWKS_PATH, PublishedKeys},
     limits::Limits,
-    rate::{Classes, MemoryRates, RateStore, Rates},
+    rate::{Classes, LoadKey, MemoryRates, RateStore, Rates},
     reflection::Own,
     routes::{self, Found, Routes},
     serve,
@@ -34,6 +34,7 @@ pub struct Builder {
     rules: TokenRules,
     limits: Limits,
     classes: Classes,
+    load_key: Option<LoadKey>,
     rates: Option<Arc<dyn RateStore>>,
     proxies: Vec<Cidr>,
     origins: Vec<HeaderValue>,
@@ -61,6 +62,7 @@ impl Gateway {
             rules: TokenRules::default(),
             limits: Limits::default(),
             classes: settings.classes,
+            load_key: settings.load_key,
             rates: None,
             proxies: settings.proxies,
             origins: settings.origins,
@@ -127,6 +129,7 @@ impl Builder {
         self.proxies.clone_from(&settings.proxies);
         self.origins.clone_from(&settings.origins);
         self.classes = settings.classes;
+        self.load_key.clone_from(&settings.load_key);
         self.limits.body_bytes = settings.body_bytes;
         self
     }
@@ -184,7 +187,7 @@ impl Builder {
             transcode,
             backend: self.backend,
             verifier,
-            rates: Rates { classes: self.classes, store },
+            rates: Rates { classes: self.classes, load_key: self.load_key, store },
             proxies: self.proxies,
             forward: self.forward,
             calls: Arc::new(Semaphore::new(self.limits.calls.min(Semaphore::MAX_PERMITS))),

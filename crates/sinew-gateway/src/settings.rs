@@ -2,7 +2,7 @@
 
 use crate::{
     client_addr::Cidr,
-    rate::{Classes, Quota},
+    rate::{Classes, LoadKey, Quota},
 };
 use http::HeaderValue;
 use std::{env, fmt::Display, net::SocketAddr, str::FromStr};
@@ -16,7 +16,9 @@ pub struct GatewaySettings {
     pub proxies: Vec<Cidr>,
     /// `SINEW_CORS_ORIGINS`: origins whose scripts may call, separated by commas; none.
     pub origins: Vec<HeaderValue>,
-    /// `SINEW_RATE_ANONYMOUS`, `SINEW_RATE_USER`, `SINEW_RATE_ADMIN`: calls a second and at once, `50/100`, or `off`.
+    /// `SINEW_RATE_LOAD_KEY`: what load generators show to be in a class of their own; none.
+    pub load_key: Option<LoadKey>,
+    /// `SINEW_RATE_ANONYMOUS`, `SINEW_RATE_USER`, `SINEW_RATE_ADMIN`, `SINEW_RATE_LOAD`: calls a second and at once, `50/100`, or `off`.
     pub classes: Classes,
     /// `SINEW_GATEWAY_MAX_BODY`: largest body of a REST request in bytes; 1 MiB.
     pub body_bytes: usize,
@@ -40,6 +42,7 @@ impl Default for GatewaySettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             proxies: Vec::new(),
             origins: Vec::new(),
+            load_key: None,
             classes: Classes::default(),
             body_bytes: crate::Limits::default().body_bytes,
         }
@@ -90,10 +93,15 @@ impl GatewaySettings {
                 .map(|(net, all)| one("SINEW_TRUSTED_PROXIES", &net, &all))
                 .collect::<Result<_, _>>()?,
             origins: origins.collect::<Result<_, _>>()?,
+            load_key: get("SINEW_RATE_LOAD_KEY")
+                // A secret is not shown, not even a bad one.
+                .map(|key| key.trim().parse().map_err(|why| refuse("SINEW_RATE_LOAD_KEY", "…", why)))
+                .transpose()?,
             classes: Classes {
                 anonymous: quota("SINEW_RATE_ANONYMOUS", defaults.classes.anonymous)?,
                 user: quota("SINEW_RATE_USER", defaults.classes.user)?,
                 admin: quota("SINEW_RATE_ADMIN", defaults.classes.admin)?,
+                load: quota("SINEW_RATE_LOAD", defaults.classes.load)?,
             },
             body_bytes: body.transpose()?.unwrap_or(defaults.body_bytes),
         })
@@ -151,6 +159,7 @@ mod tests {
             let error = read(name, bad).expect_err(bad);
             assert_eq!((error.variable, error.value.as_str()), (name, bad));
         }
+        assert!(!read("SINEW_RATE_LOAD_KEY", "secret").expect_err("too short").to_string().contains("secret"));
         assert!(!read("RATE_LIMIT_URL", "redis://:secret@host").expect_err("not there yet").to_string().contains("secret"));
     }
 }

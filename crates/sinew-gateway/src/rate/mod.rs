@@ -1,9 +1,11 @@
 //! How often one may call: per subject where a token proves one, per address otherwise.
 
 mod gcra;
+mod load_key;
 mod memory;
 
 pub use gcra::{Quota, Verdict};
+pub use load_key::LoadKey;
 pub use memory::MemoryRates;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -47,13 +49,16 @@ pub struct Classes {
     pub anonymous: Option<Quota>,
     /// Per user.
     pub user: Option<Quota>,
-    /// Per administrator: the class of operators' tools, load generators among them.
+    /// Per administrator: the class of operators' tools.
     pub admin: Option<Quota>,
+    /// Per user, or per address, of those who show the load generators' key.
+    pub load: Option<Quota>,
 }
 
 impl Default for Classes {
     fn default() -> Self {
-        Self { anonymous: Quota::new(50, 100), user: Quota::new(50, 100), admin: Quota::new(5_000, 10_000) }
+        let tools = Quota::new(5_000, 10_000);
+        Self { anonymous: Quota::new(50, 100), user: Quota::new(50, 100), admin: tools, load: tools }
     }
 }
 
@@ -61,6 +66,8 @@ impl Default for Classes {
 #[derive(Debug)]
 pub(crate) struct Rates {
     pub(crate) classes: Classes,
+    /// Who shows it is of the class `load`; nobody is without.
+    pub(crate) load_key: Option<LoadKey>,
     pub(crate) store: Arc<dyn RateStore>,
 }
 
@@ -69,11 +76,17 @@ impl Rates {
     ///
     /// A store that does not answer lets calls through: the limit protects the services, and must not be what stops
     /// them.
-    pub(crate) async fn take(&self, claims: Option<&Claims>, address: IpAddr) -> Option<Verdict> {
-        let (quota, key) = match claims {
-            Some(claims) if claims.role == Role::Admin => (self.classes.admin?, RateKey::Subject(claims.sub.as_str().into())),
-            Some(claims) => (self.classes.user?, RateKey::Subject(claims.sub.as_str().into())),
-            None => (self.classes.anonymous?, RateKey::Address(network(address))),
+    pub(crate) async fn take(&self, headers: &HeaderMap, claims: Option<&Claims>, address: IpAddr) -> Option<Verdict> {
+        let class = match claims {
+            _ if self.load_key.as_ref().is_some_and(|key| key.shown(headers)) => self.classes.load,
+            Some(claims) if claims.role == Role::Admin => self.classes.admin,
+            Some(_) => self.classes.user,
+            None => self.classes.anonymous,
+        };
+        let quota = class?;
+        let key = match claims {
+            Some(claims) => RateKey::Subject(claims.sub.as_str().into()),
+            None => RateKey::Address(network(address)),
         };
         match self.store.take(&key, quota).await {
             Ok(verdict) => Some(verdict),

@@ -66,7 +66,8 @@ fn builder(rpcs: &str) -> Builder {
     let services = vec![GrpcService { name: "t.S", methods: methods.leak() }].leak();
     let policies = Policies::resolve(&[ServicePolicy { name: "t", services, service_config: "{}" }]).unwrap();
     let verifier = Arc::new(Verifier::new(Arc::new(FixedKeys(jwks())), &TokenRules::default()));
-    let unlimited = GatewaySettings { classes: Classes { anonymous: None, user: None, admin: None }, ..GatewaySettings::default() };
+    let unlimited =
+        GatewaySettings { classes: Classes { anonymous: None, user: None, admin: None, load: None }, ..GatewaySettings::default() };
     Gateway::builder(Arc::new(policies), Mirror).descriptors(descriptors).verifier(verifier).settings(&unlimited)
 }
 

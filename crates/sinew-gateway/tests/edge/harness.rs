@@ -199,7 +199,7 @@ pub(crate) async fn edge_with(change: impl FnOnce(Builder) -> Builder) -> Edge {
     let verifier = Arc::new(Verifier::new(Arc::new(FixedKeys(jwks())), &TokenRules::default()));
     let builder = Gateway::builder(policies(), fake.clone()).descriptors(contracts::DESCRIPTORS).verifier(verifier);
     let unlimited = sinew_gateway::GatewaySettings {
-        classes: Classes { anonymous: None, user: None, admin: None },
+        classes: Classes { anonymous: None, user: None, admin: None, load: None },
         ..sinew_gateway::GatewaySettings::default()
     };
     serve(change(builder.settings(&unlimited)), fake).await

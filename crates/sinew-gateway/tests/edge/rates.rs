@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 fn settings(proxies: &[&str]) -> GatewaySettings {
     let quota = |burst| Quota::new(1, burst);
     GatewaySettings {
-        classes: Classes { anonymous: quota(2), user: quota(3), admin: None },
+        classes: Classes { anonymous: quota(2), user: quota(3), admin: None, load: quota(5) },
         proxies: proxies.iter().map(|p| p.parse().unwrap()).collect(),
         ..GatewaySettings::default()
     }
@@ -78,4 +78,19 @@ async fn a_store_that_is_gone_stops_nobody() {
         let answer = edge.get("/api/v1/products", None).await;
         assert_eq!((answer.status.as_u16(), answer.header("ratelimit-limit")), (200, None));
     }
+}
+
+#[tokio::test]
+async fn who_shows_the_load_key_is_in_a_class_of_its_own_and_no_service_sees_it() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let settings = GatewaySettings { load_key: Some(key.parse().unwrap()), ..settings(&[]) };
+    let edge = edge_with(|b| b.settings(&settings)).await;
+    let limit = async |shown: &str| {
+        let headers = [("x-sinew-load-key", shown)];
+        let answer = edge.http(Method::GET, "/api/v1/products", &headers, "").await;
+        answer.header("ratelimit-limit").map(str::to_owned)
+    };
+    assert_eq!(limit(key).await.as_deref(), Some("5"));
+    assert_eq!(limit("0123456789abcdef0123456789abcdeX").await.as_deref(), Some("2"));
+    assert!(edge.fake.calls().iter().all(|call| !call.headers.contains_key("x-sinew-load-key")));
 }

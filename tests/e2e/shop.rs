@@ -1,0 +1,228 @@
+//! The whole shop from one command, as somebody with curl or grpcurl uses it.
+
+use crate::{
+    on_both_registries,
+    rest::{Answer, Rest},
+    start::up,
+    world::{Kind, Registry, SOON},
+};
+use anyhow::{Context, ensure};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use sinew_core::Access;
+use testkit::{Grpcurl, SinewProcess, Up, wait_for};
+
+on_both_registries!(
+    a_customer_orders_over_rest
+    nobody_calls_what_is_not_theirs_to_call
+    whatever_is_wrong_is_told_and_is_no_fault_of_ours
+    orders_go_on_without_the_user_and_product_services
+);
+
+struct Shop {
+    sinew: SinewProcess,
+    up: Up,
+    rest: Rest,
+    _registry: Option<Registry>,
+}
+
+impl Shop {
+    async fn open(kind: Kind) -> anyhow::Result<Self> {
+        let (sinew, registry, up) = up(kind).await?;
+        let rest = Rest::new(&up.gateway);
+        Ok(Self { sinew, up, rest, _registry: registry })
+    }
+
+    async fn admin(&self) -> anyhow::Result<String> {
+        self.sinew.text(&["login", "--gateway", &format!("http://{}", self.up.gateway)]).await
+    }
+
+    async fn place(&self, token: &str, product: &str, quantity: i64, card: &str) -> anyhow::Result<String> {
+        let body = json!({ "lines": [{ "product_id": product, "quantity": quantity }], "payment_token": card });
+        let placed = self.rest.post("/api/v1/orders", Some(token), &body).await?;
+        ensure!(placed.status == StatusCode::CREATED, "{placed:?}");
+        let id = placed.json["order"]["orderId"].as_str().context("an id")?.to_owned();
+        let location = placed.headers.get("location").and_then(|l| l.to_str().ok());
+        ensure!(location == Some(&format!("/api/v1/orders/{id}")), "{placed:?}");
+        Ok(id)
+    }
+
+    /// Waits until an order has ended so.
+    async fn ends(&self, token: &str, order: &str, state: &str) -> anyhow::Result<Value> {
+        wait_for(&format!("order {order} to be {state}"), SOON, async || {
+            let answer = self.rest.get(&format!("/api/v1/orders/{order}"), Some(token)).await.map_err(|e| e.to_string())?;
+            if answer.json["order"]["state"] == state { Ok(answer.json["order"].clone()) } else { Err(format!("{answer:?}")) }
+        })
+        .await
+    }
+
+    async fn available(&self, token: &str, product: &str) -> anyhow::Result<Value> {
+        let stock = self.rest.get(&format!("/api/v1/products/{product}/stock"), Some(token)).await?;
+        Ok(stock.json["stock"]["available"].clone())
+    }
+}
+
+async fn a_customer_orders_over_rest(kind: Kind) -> anyhow::Result<()> {
+    let shop = Shop::open(kind).await?;
+    let rest = &shop.rest;
+    let (ada, token) = rest.user("ada@shop.example").await?;
+    let again = json!({ "email": "ada@shop.example", "name": "Ada", "password": "another horse" });
+    is(&rest.post("/api/v1/users", None, &again).await?, 409)?;
+    is(&rest.get(&format!("/api/v1/users/{ada}"), Some(&token)).await?, 200)?;
+    let admin = shop.admin().await?;
+    is(&rest.get("/api/v1/users/01900000-0000-7000-8000-00000000dead", Some(&admin)).await?, 404)?;
+    let wrong = json!({ "email": "ada@shop.example", "password": "wrong horse" });
+    is(&rest.post("/api/v1/sessions", None, &wrong).await?, 401)?;
+    let (teapot, kettle) = (rest.product("Teapot").await?, rest.product("Kettle").await?);
+
+    let good = shop.place(&token, &teapot, 2, "tok_ok").await?;
+    let done = shop.ends(&token, &good, "ORDER_STATE_COMPLETED").await?;
+    ensure!(done["customerName"] == "Ada" && done["total"]["amount"] == "4980", "{done}");
+    let before = shop.available(&admin, &teapot).await?;
+    let declined = shop.place(&token, &teapot, 1, "tok_declined").await?;
+    let failed = shop.ends(&token, &declined, "ORDER_STATE_FAILED").await?;
+    ensure!(failed["failureReason"] == "FAILURE_REASON_PAYMENT_DECLINED", "{failed}");
+    ensure!(shop.available(&admin, &teapot).await? == before, "a declined card keeps stock");
+    let many = shop.place(&token, &kettle, 4, "tok_ok").await?;
+    let failed = shop.ends(&token, &many, "ORDER_STATE_FAILED").await?;
+    ensure!(failed["failureReason"] == "FAILURE_REASON_INSUFFICIENT_STOCK", "{failed}");
+    // Cancelled while its bank is silent.
+    let regretted = shop.place(&token, &teapot, 5, "tok_timeout").await?;
+    is(&rest.post(&format!("/api/v1/orders/{regretted}:cancel"), Some(&token), &json!({})).await?, 200)?;
+    let failed = shop.ends(&token, &regretted, "ORDER_STATE_FAILED").await?;
+    ensure!(failed["failureReason"] == "FAILURE_REASON_CANCELLED", "{failed}");
+
+    let (_, bob) = rest.user("bob@shop.example").await?;
+    is(&rest.get(&format!("/api/v1/orders/{good}"), Some(&bob)).await?, 403)?;
+    is(&rest.get(&format!("/api/v1/orders?user_id={ada}"), Some(&bob)).await?, 403)?;
+    let all = rest.get("/api/v1/orders", Some(&admin)).await?;
+    ensure!(all.json["orders"].as_array().is_some_and(|orders| orders.len() == 4), "{all:?}");
+    is(&rest.get("/api/v1/orders", None).await?, 401)?;
+
+    let lag = shop.sinew.json(&["events", "lag", "--consul", &shop.up.consul]).await?;
+    let publishers: Vec<_> = lag.as_array().into_iter().flatten().map(|l| (l["publisher"].clone(), l["behind"].clone())).collect();
+    ensure!(publishers == [(json!("product"), json!(0)), (json!("user"), json!(0))], "{lag}");
+
+    let grpcurl = Grpcurl::find()?;
+    let listed = grpcurl.list(&shop.up.gateway).await?;
+    ensure!(listed.iter().any(|s| s == "shop.order.v1.OrderService"), "{listed:?}");
+    ensure!(!listed.iter().any(|s| s.starts_with("sinew.") || s.contains("payment")), "what is internal is shown: {listed:?}");
+    let reply =
+        grpcurl.call(&shop.up.gateway, Some(&token), "shop.order.v1.OrderService/GetOrder", &json!({ "order_id": good })).await?;
+    ensure!(reply.code == "OK" && reply.body["order"]["state"] == "ORDER_STATE_COMPLETED", "{reply:?}");
+    Ok(())
+}
+
+/// Every rpc of every contract, over gRPC, by nobody, a customer and an administrator.
+async fn nobody_calls_what_is_not_theirs_to_call(kind: Kind) -> anyhow::Result<()> {
+    let shop = Shop::open(kind).await?;
+    let (_, user) = shop.rest.user("ada@shop.example").await?;
+    let admin = shop.admin().await?;
+    let mut tried = 0;
+    for method in contracts::POLICIES.iter().flat_map(|p| p.services).flat_map(|s| s.methods) {
+        for (who, token) in [("nobody", None), ("user", Some(&user)), ("admin", Some(&admin))] {
+            let code = shop.rest.grpc(method.path, token.map(String::as_str)).await?;
+            let (unimplemented, unauthenticated, denied) = (12, 16, 7);
+            let right = match (method.access, who) {
+                (Access::Internal, _) => code == unimplemented,
+                (Access::User | Access::Admin, "nobody") => code == unauthenticated,
+                (Access::Admin, "user") => code == denied,
+                // Let in: what is wrong with an empty message is for the service to say.
+                _ => ![unimplemented, unauthenticated, denied].contains(&code),
+            };
+            ensure!(right, "{} by {who} ends with {code}", method.path);
+            tried += 1;
+        }
+    }
+    ensure!(tried >= 60, "only {tried}");
+    for path in ["/sinew.events.v1.EventsService/Subscribe", "/sinew.saga.v1.SagaService/ListSagas"] {
+        ensure!(shop.rest.grpc(path, Some(&admin)).await? == 12, "{path} is there");
+    }
+    for path in ["/shop.payment.v1.PaymentService/Charge", "/api/v1/payments", "/api/v1/reservations"] {
+        is(&shop.rest.post(path, Some(&admin), &json!({})).await?, 404)?;
+    }
+    Ok(())
+}
+
+async fn whatever_is_wrong_is_told_and_is_no_fault_of_ours(kind: Kind) -> anyhow::Result<()> {
+    let shop = Shop::open(kind).await?;
+    let rest = &shop.rest;
+    let (_, token) = rest.user("ada@shop.example").await?;
+    let orders = "/api/v1/orders";
+    let line = json!({ "product_id": rest.product("Cup").await?, "quantity": 1 });
+    let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+    for (what, body, field) in [
+        ("no JSON", "{".to_owned(), ""),
+        ("an unknown field", json!({ "lines": [line], "payment_token": "t", "colour": "red" }).to_string(), "colour"),
+        ("a wrong type", json!({ "lines": 7, "payment_token": "t" }).to_string(), "lines"),
+        ("no id", json!({ "lines": [{ "product_id": "cup", "quantity": 1 }], "payment_token": "t" }).to_string(), "product_id"),
+        ("nested deeply", deep, ""),
+        ("too long", json!({ "lines": [line], "payment_token": "t".repeat(10_000) }).to_string(), "payment_token"),
+        ("nothing", "{}".to_owned(), "lines"),
+    ] {
+        let answer = rest.send(Method::POST, orders, Some(&token), "application/json", body).await?;
+        is(&answer, 400).context(what)?;
+        ensure!(answer.json.to_string().contains(field), "{what}: {field} is not named: {answer:?}");
+    }
+    is(&rest.send(Method::POST, orders, Some(&token), "text/plain", "{}".into()).await?, 415)?;
+    let large = json!({ "payment_token": "t".repeat(2 << 20) }).to_string();
+    is(&rest.send(Method::POST, orders, Some(&token), "application/json", large).await?, 413)?;
+    is(&rest.get("/api/v1/nothing", Some(&token)).await?, 404)?;
+    is(&rest.send(Method::DELETE, orders, Some(&token), "application/json", String::new()).await?, 405)?;
+    is(&rest.get(orders, Some("e30.e30.e30")).await?, 401)?;
+    // As fast as one client can: more than any user's quota.
+    let limited = wait_for("the limit", SOON, async || {
+        let answer = rest.get(orders, Some(&token)).await.map_err(|e| e.to_string())?;
+        if answer.status == StatusCode::TOO_MANY_REQUESTS { Ok(answer) } else { Err(format!("{}", answer.status)) }
+    });
+    let flood = async {
+        loop {
+            let calls = (0..50).map(|_| rest.get(orders, Some(&token)));
+            futures_util::future::join_all(calls).await;
+        }
+    };
+    let limited = tokio::select! {
+        biased;
+        limited = limited => limited?,
+        never = flood => never,
+    };
+    ensure!(limited.headers.contains_key("retry-after"), "{limited:?}");
+    Ok(())
+}
+
+/// The order path asks nobody: names, prices and keys are at hand.
+async fn orders_go_on_without_the_user_and_product_services(kind: Kind) -> anyhow::Result<()> {
+    let shop = Shop::open(kind).await?;
+    let (_, token) = shop.rest.user("ada@shop.example").await?;
+    let teapot = shop.rest.product("Teapot").await?;
+    shop.place(&token, &teapot, 1, "tok_ok").await?;
+    let mut stopped = Vec::new();
+    for service in ["user", "product"] {
+        for replica in 0..2 {
+            let pid = shop.up.child(service, &format!("{service}-{replica}"))?;
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
+            // Frozen, not ended: the supervisor would start others.
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
+            stopped.push(Frozen(pid));
+        }
+    }
+    for _ in 0..5 {
+        let order = shop.place(&token, &teapot, 1, "tok_ok").await?;
+        shop.ends(&token, &order, "ORDER_STATE_COMPLETED").await?;
+    }
+    Ok(())
+}
+
+/// Thaws with the test, so that the process can end.
+struct Frozen(rustix::process::Pid);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        rustix::process::kill_process(self.0, rustix::process::Signal::CONT).ok();
+    }
+}
+
+fn is(answer: &Answer, status: u16) -> anyhow::Result<()> {
+    ensure!(answer.status.as_u16() == status, "{status} was expected: {answer:?}");
+    Ok(())
+}
