@@ -32,7 +32,7 @@ pub enum FeedError {
     #[error("the publisher no longer has all events after the position")]
     OutOfRange,
     /// The publisher cannot be reached, or ended the stream.
-    #[error("the publisher does not send events: {0}")]
+    #[error("the publisher does not send events: {}", .0.message())]
     Unavailable(#[source] Box<Status>),
     /// It sent nothing for too long.
     #[error("the publisher is silent")]

@@ -101,6 +101,10 @@ impl Subscription {
         let mut batches = self.feed.follow(&self.name.consumer, lease.position.unwrap_or_default()).await?;
         while let Some(batch) = batches.next().await {
             let Batch { mut events, head } = batch?;
+            if std::mem::take(&mut lease.troubled) {
+                // Also a publisher that has nothing to tell is well again.
+                store::trouble(&self.db, &self.name, lease.epoch, None).await?;
+            }
             let after = lease.position.unwrap_or_default();
             events.retain(|event| event.pos > after);
             in_order(after, &events)?;

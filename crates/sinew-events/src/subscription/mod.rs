@@ -151,7 +151,7 @@ impl Subscription {
         let now = self.now();
         store::ensure(&self.db, &self.name, now).await?;
         let lease = store::claim(&self.db, &self.name, &self.owner, now, self.until(now)).await?;
-        if let Some(Lease { epoch, position }) = lease {
+        if let Some(Lease { epoch, position, .. }) = lease {
             let publisher = &self.name.publisher;
             tracing::info!(publisher, epoch, position, "following");
             self.meter.takeovers.fetch_add(u64::from(epoch > 1), Relaxed);
@@ -183,7 +183,7 @@ impl Subscription {
                 Turn::Again => continue,
                 Turn::Failed(error) => error,
             };
-            failures = if *lease == before { failures + 1 } else { 1 };
+            failures = if lease.position == before.position { failures + 1 } else { 1 };
             let text = error.to_string();
             let publisher = &self.name.publisher;
             match error {
@@ -193,7 +193,8 @@ impl Subscription {
                 }
                 _ => tracing::warn!(publisher, error = text, "the subscription does not get on; trying again"),
             }
-            if let Err(error) = store::trouble(&self.db, &self.name, lease.epoch, &text).await {
+            lease.troubled = true;
+            if let Err(error) = store::trouble(&self.db, &self.name, lease.epoch, Some(&text)).await {
                 tracing::debug!(%error, "trouble not noted");
             }
             sleep(self.backoff(failures)).await;

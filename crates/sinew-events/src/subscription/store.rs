@@ -17,6 +17,8 @@ pub(crate) struct Lease {
     pub(crate) epoch: i64,
     /// None while the snapshot is being taken.
     pub(crate) position: Option<i64>,
+    /// Whether the row tells of trouble that may have passed.
+    pub(crate) troubled: bool,
 }
 
 /// A subscription as its database has it.
@@ -65,7 +67,7 @@ pub(crate) async fn claim(db: &Db, name: &Name, owner: &str, now: DateTime<Utc>,
         let lease: Option<(i64, Option<i64>)> =
             tx.q(sql).bind(&*name.consumer).bind(&*name.publisher).bind(owner).bind(until).bind(now).opt().await?;
         tx.commit().await?;
-        Ok(lease.map(|(epoch, position)| Lease { epoch, position }))
+        Ok(lease.map(|(epoch, position)| Lease { epoch, position, troubled: true }))
     })
     .await
 }
@@ -120,8 +122,8 @@ pub(crate) async fn advance(tx: &mut Tx, name: &Name, epoch: i64, step: Step) ->
     Ok(moved == 1)
 }
 
-/// Notes why the subscription does not get on.
-pub(crate) async fn trouble(db: &Db, name: &Name, epoch: i64, trouble: &str) -> Result<()> {
+/// Notes why the subscription does not get on, or that it does again.
+pub(crate) async fn trouble(db: &Db, name: &Name, epoch: i64, trouble: Option<&str>) -> Result<()> {
     retry(|| async {
         let mut tx = db.begin().await?;
         let sql = "UPDATE subscriptions SET trouble = $4 WHERE consumer = $1 AND publisher = $2 AND epoch = $3";

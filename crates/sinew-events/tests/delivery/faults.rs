@@ -18,6 +18,7 @@ on_both! {
     a_frozen_replica_writes_nothing_when_it_thaws
     an_event_that_cannot_be_read_stops_the_subscription_and_is_shown
     a_gap_is_not_passed_over
+    trouble_that_has_passed_is_no_longer_told
     a_repeated_delivery_takes_effect_once
     a_transaction_held_open_while_later_ones_commit_loses_nothing
 }
@@ -186,4 +187,35 @@ async fn a_transaction_held_open_while_later_ones_commit_loses_nothing(database:
     }
     world.copied().await;
     assert!(world.effects().await.into_iter().eq((1..=31).map(|pos| (pos, 1))));
+}
+
+/// Refuses the first time.
+#[derive(Debug)]
+struct Refusing<F> {
+    feed: F,
+    refuses: AtomicBool,
+}
+
+impl<F: Feed> Feed for Refusing<F> {
+    fn follow<'a>(&'a self, consumer: &'a str, after: i64) -> BoxFuture<'a, Result<Batches, FeedError>> {
+        if self.refuses.load(Relaxed) {
+            return Box::pin(async { Err(tonic::Status::unavailable("not now").into()) });
+        }
+        self.feed.follow(consumer, after)
+    }
+
+    fn page<'a>(&'a self, consumer: &'a str, token: Option<&'a str>) -> BoxFuture<'a, Result<Page, FeedError>> {
+        self.feed.page(consumer, token)
+    }
+}
+
+/// Though nothing happens that would move the position on.
+async fn trouble_that_has_passed_is_no_longer_told(database: Database) {
+    let world = World::start(database).await;
+    let feed = Arc::new(Refusing { feed: world.feed(), refuses: AtomicBool::new(true) });
+    let _replica = world.replica_on("a", feed.clone());
+    let told = world.subscription("the trouble to be told", |s| s.trouble.is_some()).await;
+    assert_eq!(told.trouble.as_deref(), Some("the publisher does not send events: not now"));
+    feed.refuses.store(false, Relaxed);
+    world.subscription("it to be over", |s| s.trouble.is_none() && s.position == Some(0)).await;
 }
