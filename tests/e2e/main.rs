@@ -4,7 +4,9 @@
 mod availability;
 mod bad_input;
 mod books;
+mod collect;
 mod crashes;
+mod events;
 mod load;
 mod orders;
 mod registry_loss;

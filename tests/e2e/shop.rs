@@ -8,9 +8,10 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use http::{Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sinew_core::Access;
-use testkit::{Grpcurl, SinewProcess, Up, wait_for};
+use testkit::{Grpcurl, Redis, SinewProcess, Up, wait_for};
 
 on_both_registries!(
     a_customer_orders_over_rest
@@ -19,21 +20,26 @@ on_both_registries!(
     orders_go_on_without_the_user_and_product_services
 );
 
-struct Shop {
-    sinew: SinewProcess,
-    up: Up,
-    rest: Rest,
+/// A whole system from one command, and somebody who uses it.
+pub(crate) struct Shop {
+    pub(crate) sinew: SinewProcess,
+    pub(crate) up: Up,
+    pub(crate) rest: Rest,
     _registry: Option<Registry>,
 }
 
 impl Shop {
-    async fn open(kind: Kind) -> anyhow::Result<Self> {
-        let (sinew, registry, up) = up(kind).await?;
+    pub(crate) async fn open(kind: Kind) -> anyhow::Result<Self> {
+        Self::open_with(kind, &[]).await
+    }
+
+    async fn open_with(kind: Kind, env: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let (sinew, registry, up) = up(kind, env).await?;
         let rest = Rest::new(&up.gateway);
         Ok(Self { sinew, up, rest, _registry: registry })
     }
 
-    async fn admin(&self) -> anyhow::Result<String> {
+    pub(crate) async fn admin(&self) -> anyhow::Result<String> {
         self.sinew.text(&["login", "--gateway", &format!("http://{}", self.up.gateway)]).await
     }
 
@@ -56,6 +62,21 @@ impl Shop {
         .await
     }
 
+    /// Ends a replica as a crash does, and waits for the one that takes its place.
+    pub(crate) async fn kill(&self, service: &str, replica: u8) -> anyhow::Result<()> {
+        let instance = format!("{service}-{replica}");
+        let old = self.up.child(service, &instance)?;
+        kill_process(pid(old)?, Signal::KILL)?;
+        self.up.replaced(service, &instance, old, SOON).await.map(drop)
+    }
+
+    /// Stops a replica's process without ending it.
+    pub(crate) fn freeze(&self, service: &str, replica: u8) -> anyhow::Result<Frozen> {
+        let pid = pid(self.up.child(service, &format!("{service}-{replica}"))?)?;
+        kill_process(pid, Signal::STOP)?;
+        Ok(Frozen(pid))
+    }
+
     async fn available(&self, token: &str, product: &str) -> anyhow::Result<Value> {
         let stock = self.rest.get(&format!("/api/v1/products/{product}/stock"), Some(token)).await?;
         Ok(stock.json["stock"]["available"].clone())
@@ -63,7 +84,19 @@ impl Shop {
 }
 
 async fn a_customer_orders_over_rest(kind: Kind) -> anyhow::Result<()> {
-    let shop = Shop::open(kind).await?;
+    the_story(&Shop::open(kind).await?).await
+}
+
+/// The same on real engines: Consul, and the catalogue with its events in Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_orders_what_redis_keeps() -> anyhow::Result<()> {
+    let redis = Redis::start().await?;
+    let shop = Shop::open_with(Kind::Consul, &[("PRODUCT_STORE_URL", &redis.url())]).await?;
+    ensure!(!shop.sinew.data().join("product.db").exists(), "the catalogue is not in Redis");
+    the_story(&shop).await
+}
+
+async fn the_story(shop: &Shop) -> anyhow::Result<()> {
     let rest = &shop.rest;
     let (ada, token) = rest.user("ada@shop.example").await?;
     let again = json!({ "email": "ada@shop.example", "name": "Ada", "password": "another horse" });
@@ -199,11 +232,8 @@ async fn orders_go_on_without_the_user_and_product_services(kind: Kind) -> anyho
     let mut stopped = Vec::new();
     for service in ["user", "product"] {
         for replica in 0..2 {
-            let pid = shop.up.child(service, &format!("{service}-{replica}"))?;
-            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
             // Frozen, not ended: the supervisor would start others.
-            rustix::process::kill_process(pid, rustix::process::Signal::STOP)?;
-            stopped.push(Frozen(pid));
+            stopped.push(shop.freeze(service, replica)?);
         }
     }
     for _ in 0..5 {
@@ -213,16 +243,20 @@ async fn orders_go_on_without_the_user_and_product_services(kind: Kind) -> anyho
     Ok(())
 }
 
-/// Thaws with the test, so that the process can end.
-struct Frozen(rustix::process::Pid);
+/// A stopped process. Dropped, it goes on.
+pub(crate) struct Frozen(Pid);
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        rustix::process::kill_process(self.0, rustix::process::Signal::CONT).ok();
+        kill_process(self.0, Signal::CONT).ok();
     }
 }
 
 fn is(answer: &Answer, status: u16) -> anyhow::Result<()> {
     ensure!(answer.status.as_u16() == status, "{status} was expected: {answer:?}");
     Ok(())
+}
+
+fn pid(raw: u32) -> anyhow::Result<Pid> {
+    i32::try_from(raw).ok().and_then(Pid::from_raw).context("a process id")
 }

@@ -11,8 +11,9 @@ use testkit::{SinewProcess, wait_for};
 on_both_registries!(one_command_starts_the_system_and_ends_it a_supervisor_that_is_killed_leaves_no_child_behind);
 
 /// `sinew up` on its own registry, or on a real Consul.
-pub(crate) async fn up(kind: Kind) -> anyhow::Result<(SinewProcess, Option<Registry>, testkit::Up)> {
+pub(crate) async fn up(kind: Kind, env: &[(&str, &str)]) -> anyhow::Result<(SinewProcess, Option<Registry>, testkit::Up)> {
     let sinew = SinewProcess::new(env!("CARGO_BIN_EXE_sinew"))?;
+    let sinew = env.iter().fold(sinew, |sinew, (key, value)| sinew.env(key, *value));
     let (sinew, registry) = match kind {
         Kind::Embedded => (sinew, None),
         Kind::Consul => {
@@ -25,7 +26,7 @@ pub(crate) async fn up(kind: Kind) -> anyhow::Result<(SinewProcess, Option<Regis
 }
 
 async fn one_command_starts_the_system_and_ends_it(kind: Kind) -> anyhow::Result<()> {
-    let (sinew, _registry, mut up) = up(kind).await?;
+    let (sinew, _registry, mut up) = up(kind, &[]).await?;
     let log = up.process().log();
     let seconds = log.split("ready in ").nth(1).and_then(|rest| rest.split_whitespace().next()).context("no time in the log")?;
     ensure!(seconds.parse::<f64>()? <= 5.0, "ready only after {seconds} s");
@@ -54,7 +55,7 @@ async fn one_command_starts_the_system_and_ends_it(kind: Kind) -> anyhow::Result
 }
 
 async fn a_supervisor_that_is_killed_leaves_no_child_behind(kind: Kind) -> anyhow::Result<()> {
-    let (_sinew, _registry, mut up) = up(kind).await?;
+    let (_sinew, _registry, mut up) = up(kind, &[]).await?;
     let mut children = Vec::new();
     for service in SERVICES {
         children.push(up.child(service, &format!("{service}-1"))?);

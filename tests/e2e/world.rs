@@ -1,14 +1,11 @@
 //! A whole system in one test: a registry, two replicas of each service, and somebody who calls them.
 
-use crate::books::Books;
+use crate::{books::Books, collect};
 use anyhow::{Context, ensure};
 use contracts::{
-    inventory::v1::{ListReservationsRequest, inventory_service_client::InventoryServiceClient},
-    order::v1::{
-        GetOrderRequest, ListOrdersRequest, Order, OrderState, PlaceOrderLine, PlaceOrderRequest,
-        order_service_client::OrderServiceClient,
-    },
-    payment::v1::{ListPaymentsRequest, payment_service_client::PaymentServiceClient},
+    inventory::v1::inventory_service_client::InventoryServiceClient,
+    order::v1::{GetOrderRequest, Order, OrderState, PlaceOrderLine, PlaceOrderRequest, order_service_client::OrderServiceClient},
+    payment::v1::payment_service_client::PaymentServiceClient,
 };
 use sinew::{Channel, Consul, Mesh};
 use sinew_core::{Discover, Health, ServiceName, Snapshot};
@@ -267,17 +264,7 @@ impl World {
     }
 
     async fn all_orders(&self) -> anyhow::Result<Vec<Order>> {
-        let (mut orders, mut page_token) = (Vec::new(), String::new());
-        loop {
-            // The largest page that is given.
-            let request = ListOrdersRequest { page_size: 500, page_token, ..ListOrdersRequest::default() };
-            let page = self.orders().list_orders(self.request(request)?).await?.into_inner();
-            orders.extend(page.orders);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return Ok(orders);
-            }
-        }
+        collect::orders(&self.mesh, &self.token).await
     }
 
     /// Collects what everybody holds and fails if it is not one story.
@@ -288,37 +275,7 @@ impl World {
     }
 
     async fn books(&self) -> anyhow::Result<Books> {
-        let mut books = Books { on_hand: SHELVES.iter().map(|(p, n)| ((*p).to_owned(), *n)).collect(), ..Books::default() };
-        books.orders = self.all_orders().await?;
-        // The largest page that is given.
-        let page_size = 500;
-        let mut page_token = String::new();
-        loop {
-            let request = ListReservationsRequest { page_size, page_token, ..ListReservationsRequest::default() };
-            let page = self.inventory().list_reservations(request).await?.into_inner();
-            books.reservations.extend(page.reservations);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
-        loop {
-            let request = ListPaymentsRequest { page_size, page_token, ..ListPaymentsRequest::default() };
-            let page = self.payments().list_payments(request).await?.into_inner();
-            books.payments.extend(page.payments);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
-        for (product_id, _) in SHELVES {
-            let request = contracts::inventory::v1::GetStockRequest { product_id: (*product_id).to_owned() };
-            books.stock.extend(self.inventory().get_stock(request).await?.into_inner().stock);
-        }
-        let ledger = format!("sqlite://{}", self.sinew.data().join("payment-provider.db").display());
-        let ledger = sinew_sql::Db::open(&ledger, sinew_sql::DEFAULT_CONNECTIONS).await?;
-        books.ledger = shop_payment::read_ledger(&ledger).await?;
-        ledger.close().await;
-        Ok(books)
+        let on_hand = SHELVES.iter().map(|(p, n)| ((*p).to_owned(), *n)).collect();
+        collect::books(&self.mesh, &self.token, &self.sinew.data(), on_hand).await
     }
 }

@@ -84,6 +84,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
     let products = products(&http, key.as_deref()).await?;
     let shoppers = Shopper::make(&http, key.as_deref(), args.users, &products).await?;
     let tally = Arc::new(Mutex::new(Tally::default()));
+    eprintln!("placing {} orders a second for {} s at {}", args.rps, args.duration, args.gateway);
     let mut orders = JoinSet::new();
     let started = Instant::now();
     let end = started + Duration::from_secs(args.duration);
