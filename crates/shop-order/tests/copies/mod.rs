@@ -5,6 +5,7 @@ use crate::{
     shop::{Others, Shop, customer},
 };
 use contracts::{
+    order::v1::{OrderCompleted, OrderFailed},
     product::v1::{Product, ProductCreated, ProductUpdated},
     r#type::v1::Money,
     user::v1::{User, UserCreated, UserUpdated},
@@ -22,6 +23,7 @@ on_both! {
     what_is_told_of_users_and_products_can_be_ordered
     older_news_and_unknown_words_change_nothing
     a_product_without_a_price_is_told_and_not_passed_over
+    every_order_is_told_as_it_is_to_whoever_comes_late
 }
 
 /// Tells these, and then nothing.
@@ -115,4 +117,31 @@ async fn a_product_without_a_price_is_told_and_not_passed_over(database: Databas
     assert!(stuck.position == Some(0) && stuck.trouble.as_deref().is_some_and(|t| t.contains("price")), "{stuck:?}");
     let refused = shop.place_as(&customer(bea), shop.wish_for(pot, 1)).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+async fn every_order_is_told_as_it_is_to_whoever_comes_late(database: Database) {
+    let shop = Shop::open(database, Others::default()).await;
+    let mut ended = Vec::new();
+    for token in ["tok_ok", "tok_declined", "tok_ok"] {
+        let order = shop.place(shop.wish(2, token)).await.unwrap();
+        ended.push(shop.end(&order).await);
+    }
+    let (mut told, mut after) = (Vec::new(), None);
+    loop {
+        let page = shop.publication.owned().page(after, 2).await.unwrap();
+        after = page.last().map(|last| last.aggregate);
+        let last = page.len() < 2;
+        for event in page {
+            let order = match event.kind {
+                "order.completed" => OrderCompleted::decode(&*event.payload).unwrap().order,
+                _ => OrderFailed::decode(&*event.payload).unwrap().order,
+            };
+            told.push((event.kind, event.version, order.unwrap()));
+        }
+        if last {
+            break;
+        }
+    }
+    let kinds = ["order.completed", "order.failed", "order.completed"];
+    assert!(told.into_iter().eq(kinds.into_iter().zip(ended).map(|(kind, order)| (kind, order.version, order))));
 }

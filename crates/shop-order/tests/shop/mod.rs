@@ -11,7 +11,7 @@ use shop_order::{
 };
 use sinew::{Claims, Role};
 use sinew_core::{BoxFuture, SystemClock};
-use sinew_events::{SubscriptionStatus, SubscriptionsAdmin};
+use sinew_events::{Publication, SubscriptionStatus, SubscriptionsAdmin};
 use sinew_saga::{Failure, Reason, Timing};
 use sinew_sql::Db;
 use std::{
@@ -97,6 +97,7 @@ pub(crate) struct Shop {
     pub(crate) others: Arc<Others>,
     pub(crate) ann: Claims,
     pub(crate) products: Vec<String>,
+    pub(crate) publication: Arc<dyn Publication>,
     task: JoinHandle<()>,
     _database: Database,
 }
@@ -135,10 +136,10 @@ impl Shop {
         let ann = Customer { id, name: "Ann".into(), version: 1 };
         let products = [product(250, "EUR"), product(i64::MAX, "EUR"), product(100, "USD")];
         app.seed(&[ann], &products).await.unwrap();
-        let (api, db) = (app.api(), app.db().clone());
+        let (api, db, publication) = (app.api(), app.db().clone(), app.publication());
         let task = tokio::spawn(app.run(CancellationToken::new()));
         let products = products.iter().map(|product| product.id.0.to_string()).collect();
-        Self { api, db, others, ann: customer(id.0), products, task, _database: database }
+        Self { api, db, others, ann: customer(id.0), products, publication, task, _database: database }
     }
 
     pub(crate) fn wish(&self, quantity: i64, token: &str) -> PlaceOrderRequest {

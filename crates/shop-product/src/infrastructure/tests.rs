@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::domain::*;
-use sinew_core::SystemClock;
-use sinew_events::Outbox;
+use sinew_core::{SharedRng, SystemClock};
+use sinew_events::{Event, Extent, Outbox, Owned, Publication};
 use sinew_sql::Db;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -33,18 +33,32 @@ fn dearer(by: i64, version: Option<i64>) -> Changes {
 async fn on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     suite(on_sql(&format!("sqlite://{}/product.db", folder.path().display())).await).await;
+    publishes(&format!("sqlite://{}/published.db", folder.path().display())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgres() {
     let server = testkit::Postgres::start(testkit::Durability::Fast).await.unwrap();
     suite(on_sql(&server.database("product").unwrap()).await).await;
+    publishes(&server.database("published").unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_redis() {
     let server = testkit::Redis::start().await.unwrap();
-    suite(Arc::new(RedisCatalogue::open(&server.url(), Arc::new(SystemClock)).await.unwrap())).await;
+    let catalogue = RedisCatalogue::open(&server.url(), Arc::new(SystemClock)).await.unwrap();
+    suite(Arc::new(catalogue.clone())).await;
+    redis::cmd("FLUSHALL").exec_async(&mut catalogue.connection()).await.unwrap();
+    // What is gone is told: the head is behind whoever followed.
+    assert_eq!(Publication::extent(&catalogue).await.unwrap(), Extent::default());
+    publishes(&server.url()).await;
+    let Extent { head, .. } = catalogue.extent().await.unwrap();
+    let later = sinew_sql::now(&SystemClock) + chrono::TimeDelta::seconds(1);
+    assert_eq!(catalogue.forget(later).await.unwrap() as i64, head);
+    assert_eq!(catalogue.extent().await.unwrap(), Extent { floor: head, head, pending: 0 });
+    let product = catalogue.create(&keyed(), &lamp()).await.unwrap();
+    let told = catalogue.read(head, 10).await.unwrap();
+    assert_eq!(told.iter().map(|e| (e.pos, e.aggregate)).collect::<Vec<_>>(), [(head + 1, product.id.0)]);
 }
 
 async fn suite<C: Catalogue>(catalogue: Arc<C>) {
@@ -106,4 +120,56 @@ async fn concurrent_changes_are_all_made_and_repeats_once<C: Catalogue>(catalogu
     }
     calls.join_all().await;
     assert_eq!(catalogue.get(product.id).await.unwrap().version, 9);
+}
+
+/// Concurrent changes are told once each, in positions without a gap; and everything owned is told page by page.
+async fn publishes(url: &str) {
+    let store = Store::open(url, Arc::new(SystemClock)).await.unwrap();
+    let upkeep = store.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { upkeep.upkeep(&SystemClock, &SharedRng::seeded(1)).await });
+    let mut calls = JoinSet::new();
+    for _ in 0..12 {
+        let store = store.clone();
+        calls.spawn(async move {
+            let product = store.create(&keyed(), &lamp()).await.unwrap();
+            store.update(&keyed(), product.id, &dearer(1, None)).await.unwrap();
+            store.update(&keyed(), product.id, &dearer(2, None)).await.unwrap().id.0
+        });
+    }
+    let mut ids: Vec<Uuid> = calls.join_all().await;
+    ids.sort_unstable();
+    let publication = store.publication();
+    testkit::wait_for("all events to have positions", Duration::from_secs(20), async || {
+        let extent = publication.extent().await.unwrap();
+        if extent == (Extent { floor: 0, head: 36, pending: 0 }) { Ok(()) } else { Err(format!("{extent:?}")) }
+    })
+    .await
+    .unwrap();
+    let mut told: Vec<Event> = Vec::new();
+    loop {
+        let more = publication.read(told.last().map_or(0, |last| last.pos), 7).await.unwrap();
+        assert!(more.len() <= 7);
+        if more.is_empty() {
+            break;
+        }
+        told.extend(more);
+    }
+    assert!(told.iter().map(|event| event.pos).eq(1..=36));
+    let mut versions: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
+    for event in &told {
+        versions.entry(event.aggregate).or_default().push(event.version);
+    }
+    assert!(versions.keys().eq(&ids) && versions.values().all(|v| *v == [1, 2, 3]), "{versions:?}");
+    let (mut owned, mut after) = (Vec::new(), None);
+    loop {
+        let page = publication.owned().page(after, 5).await.unwrap();
+        after = page.last().map(|last| last.aggregate);
+        let last = page.len() < 5;
+        owned.extend(page.into_iter().map(|event| (event.aggregate, event.version, event.kind)));
+        if last {
+            break;
+        }
+    }
+    assert!(owned.into_iter().eq(ids.into_iter().map(|id| (id, 3, "product.updated"))));
 }
