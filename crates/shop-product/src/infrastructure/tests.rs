@@ -3,7 +3,7 @@
 use super::*;
 use crate::domain::*;
 use sinew_core::{SharedRng, SystemClock};
-use sinew_events::{Event, Extent, Outbox, Owned, Publication};
+use sinew_events::{Event, Extent, Outbox, Publication};
 use sinew_sql::Db;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
