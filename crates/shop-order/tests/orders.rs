@@ -12,6 +12,8 @@ use databases::{Database, on_both};
 use shop::{Others, Shop, customer, key, product};
 use shop_order::{Catalogue, SqlCatalogue};
 use sinew::{Claims, Role};
+use sinew_core::{Context, context::scope, trace::TraceContext};
+use std::collections::BTreeSet;
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -19,6 +21,7 @@ use uuid::Uuid;
 
 on_both! {
     an_order_completes_and_tells
+    all_of_an_order_is_one_trace_whoever_carries_it_out
     a_declined_card_gives_the_stock_back
     too_little_stock_charges_nothing
     a_silent_payment_service_is_given_up_and_undone
@@ -207,6 +210,22 @@ async fn what_cannot_be_priced_is_refused(database: Database) {
         catalogue.put_product(&changed).await.unwrap();
         assert_eq!(shop.place(wish(&[(0, 1)])).await.unwrap().total.unwrap().amount, total, "version {version}");
     }
+}
+
+async fn all_of_an_order_is_one_trace_whoever_carries_it_out(database: Database) {
+    let placed = TraceContext { trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, span_id: 7, sampled: true };
+    let held = Others { hold: Some(Semaphore::new(0)), ..Others::default() };
+    let shop = Shop::open(database, held).await;
+    let context = Context { trace: Some(placed), ..Context::default() };
+    let order = scope(context, shop.place(shop.wish(2, "tok_ok"))).await.unwrap();
+    shop.until(&order, |order| order.state() == OrderState::Processing).await;
+    assert_eq!(*shop.others.traces.lock().unwrap(), BTreeSet::from([Some(placed.trace_id)]));
+    // The one that carries it out dies before it has charged.
+    let shop = shop.another(Others::default()).await;
+    shop.end(&order).await;
+    assert_eq!(*shop.others.traces.lock().unwrap(), BTreeSet::from([Some(placed.trace_id)]));
+    let traces = shop.traces(&order).await;
+    assert_eq!(traces, vec![Some(placed.to_string()); 2], "placed and completed");
 }
 
 async fn every_bad_field_is_named(database: Database) {

@@ -1,5 +1,6 @@
 //! W3C trace context: which trace a call belongs to. <https://www.w3.org/TR/trace-context/>
 
+use crate::Rng;
 use std::{fmt, sync::OnceLock, time::SystemTime};
 
 /// Position in a trace, as the `traceparent` header carries it.
@@ -107,6 +108,42 @@ pub fn install(sink: &'static dyn SpanSink) {
 /// The process's sink, if traces are exported at all.
 pub fn sink() -> Option<&'static dyn SpanSink> {
     SINK.get().copied()
+}
+
+/// A span that has begun, in a trace that is recorded: for work that is no call.
+#[derive(Debug)]
+pub struct OpenSpan {
+    context: TraceContext,
+    parent: u64,
+    start: SystemTime,
+    sink: &'static dyn SpanSink,
+}
+
+impl OpenSpan {
+    /// Begins a span below its cause; none where nothing is recorded.
+    pub fn below(cause: TraceContext, now: SystemTime, rng: &dyn Rng) -> Option<Self> {
+        let sink = sink().filter(|_| cause.sampled)?;
+        let context = TraceContext { span_id: rng.next_u64().max(1), ..cause };
+        Some(Self { context, parent: cause.span_id, start: now, sink })
+    }
+
+    /// What is below it.
+    pub fn context(&self) -> TraceContext {
+        self.context
+    }
+
+    /// Ends it.
+    pub fn end(
+        self,
+        name: String,
+        kind: SpanKind,
+        now: SystemTime,
+        attributes: Vec<(&'static str, String)>,
+        error: Option<String>,
+    ) {
+        let Self { context, parent, start, sink } = self;
+        sink.record(Span { context, parent, name, kind, start, end: now, attributes, error });
+    }
 }
 
 #[cfg(test)]

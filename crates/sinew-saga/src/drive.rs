@@ -7,7 +7,10 @@ use crate::{
     machine::{Change, Event, Reason, State, decide},
     store::{self, Entry, Lease, Row},
 };
-use sinew_core::{Context, context, trace::TraceContext};
+use sinew_core::{
+    Context, context,
+    trace::{OpenSpan, SpanKind, TraceContext},
+};
 use sinew_sql::retry;
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -81,9 +84,22 @@ impl<D: Data> Job<'_, D> {
         let probe = self.shared.config.probe.as_ref();
         pass(&names.before_call, probe).await;
         let limit = self.shared.definition.timing.attempt;
-        let inbound = Context { deadline: Some(Instant::now() + limit), trace: self.trace, attempt: 0 };
+        let span = self.trace.and_then(|trace| OpenSpan::below(trace, self.shared.clock.now(), &*self.shared.rng));
+        let trace = span.as_ref().map(OpenSpan::context).or(self.trace);
+        let inbound = Context { deadline: Some(Instant::now() + limit), trace, attempt: 0 };
         let call = if forward { planned.step.act(&self.saga) } else { planned.step.undo(&self.saga) };
         let outcome = context::scope(inbound, timeout(limit, call)).await;
+        if let Some(span) = span {
+            let definition = &self.shared.definition;
+            let name = format!("saga {} {}{}", definition.name, planned.step.name(), if forward { "" } else { " undo" });
+            let error = match &outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(Failure::Refused(reason) | Failure::Unknown(reason))) => Some(reason.to_string()),
+                Err(_) => Some(format!("no answer within {limit:?}")),
+            };
+            let attributes = vec![("saga.id", self.lease.id.to_string()), ("saga.epoch", self.lease.epoch.to_string())];
+            span.end(name, SpanKind::Internal, self.shared.clock.now(), attributes, error);
+        }
         pass(&names.after_call, probe).await;
         match outcome {
             Ok(Ok(())) => Event::Done,
@@ -130,7 +146,10 @@ impl<D: Data> Job<'_, D> {
         let cancel = stored.cancel_code.clone();
         let decision = decide(state, event, &shared.circumstances(&stored, now));
         if let Some(change) = &decision.change {
-            shared.definition.recorder.record(&mut tx, &self.saga, decision.state.phase, change).await?;
+            // What it tells belongs to the trace of whoever began the saga.
+            let context = Context { trace: self.trace, ..Context::default() };
+            let recorded = shared.definition.recorder.record(&mut tx, &self.saga, decision.state.phase, change);
+            context::scope(context, recorded).await?;
             let step = shared.step_name(state.step);
             let detail = change.detail();
             store::log(&mut tx, lease, Entry { at: now, step, event: change.name(), detail: &detail }).await?;

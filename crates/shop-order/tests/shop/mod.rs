@@ -10,12 +10,12 @@ use shop_order::{
     Purchase, SqlOrders,
 };
 use sinew::{Claims, Role};
-use sinew_core::{BoxFuture, SystemClock};
+use sinew_core::{BoxFuture, Context, SystemClock};
 use sinew_events::{Publication, SubscriptionStatus, SubscriptionsAdmin};
 use sinew_saga::{Failure, Reason, Timing};
 use sinew_sql::Db;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -31,10 +31,13 @@ pub(crate) struct Others {
     pub(crate) effects: Mutex<BTreeMap<Uuid, Vec<&'static str>>>,
     /// Charges wait for a permit of this one, if there is one.
     pub(crate) hold: Option<Semaphore>,
+    /// The traces in which somebody was asked for something.
+    pub(crate) traces: Mutex<BTreeSet<Option<u128>>>,
 }
 
 impl Others {
     fn note(&self, order: OrderId, effect: &'static str) {
+        self.traces.lock().unwrap().insert(Context::current().trace.map(|trace| trace.trace_id));
         let mut effects = self.effects.lock().unwrap();
         let effects = effects.entry(order.0).or_default();
         if !effects.contains(&effect) {
@@ -99,7 +102,7 @@ pub(crate) struct Shop {
     pub(crate) products: Vec<String>,
     pub(crate) publication: Arc<dyn Publication>,
     task: JoinHandle<()>,
-    _database: Database,
+    database: Database,
 }
 
 impl Drop for Shop {
@@ -139,7 +142,7 @@ impl Shop {
         let (api, db, publication) = (app.api(), app.db().clone(), app.publication());
         let task = tokio::spawn(app.run(CancellationToken::new()));
         let products = products.iter().map(|product| product.id.0.to_string()).collect();
-        Self { api, db, others, ann: customer(id.0), products, publication, task, _database: database }
+        Self { api, db, others, ann: customer(id.0), products, publication, task, database }
     }
 
     pub(crate) fn wish(&self, quantity: i64, token: &str) -> PlaceOrderRequest {
@@ -200,6 +203,25 @@ impl Shop {
             if wanted(&order) { Ok(order) } else { Err(format!("{order:?}")) }
         };
         testkit::wait_for("the order", Duration::from_secs(20), look).await.unwrap()
+    }
+
+    /// Ends this replica as a crash does; another goes on, with these around it.
+    pub(crate) async fn another(mut self, others: Others) -> Self {
+        self.task.abort();
+        self.others = Arc::new(others);
+        let deps = Deps::new(Played(self.others.clone()), Played(self.others.clone()));
+        let app = App::build(Config::with_url(&*self.database.url), deps).await.unwrap();
+        self.api = app.api();
+        self.task = tokio::spawn(app.run(CancellationToken::new()));
+        self
+    }
+
+    /// The traces of the order's events, in order.
+    pub(crate) async fn traces(&self, order: &Order) -> Vec<Option<String>> {
+        let id = Uuid::try_parse(&order.order_id).unwrap();
+        let mut tx = self.db.snapshot().await.unwrap();
+        let sql = "SELECT traceparent FROM outbox WHERE aggregate = $1 ORDER BY seq";
+        tx.q(sql).bind(id).all::<(Option<String>,)>().await.unwrap().into_iter().map(|(trace,)| trace).collect()
     }
 
     /// The kinds and versions of the order's events, in order.

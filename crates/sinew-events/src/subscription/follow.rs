@@ -10,10 +10,10 @@ use sinew_core::{
     Context,
     context::scope,
     failpoint,
-    trace::{self, Span, SpanKind, TraceContext},
+    trace::{OpenSpan, SpanKind, TraceContext},
 };
 use sinew_sql::{Tx, retry};
-use std::{sync::atomic::Ordering::Relaxed, time::SystemTime};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What became of a turn.
 pub(super) enum Turn {
@@ -181,27 +181,20 @@ impl Subscription {
         let Some(cause) = event.traceparent.as_deref().and_then(TraceContext::parse) else {
             return self.projection.apply(tx, event).await;
         };
-        let span = trace::sink().filter(|_| cause.sampled).map(|sink| (sink, SystemTime::from(self.now())));
-        let own = if span.is_some() { TraceContext { span_id: self.rng.next_u64().max(1), ..cause } } else { cause };
-        let context = Context { trace: Some(own), ..Context::default() };
+        let span = OpenSpan::below(cause, self.now().into(), &*self.rng);
+        let trace = span.as_ref().map_or(cause, OpenSpan::context);
+        let context = Context { trace: Some(trace), ..Context::default() };
         let done = scope(context, self.projection.apply(tx, event)).await;
-        if let Some((sink, start)) = span {
-            sink.record(Span {
-                context: own,
-                parent: cause.span_id,
-                name: format!("{} process", event.kind),
-                kind: SpanKind::Consumer,
-                start,
-                end: self.now().into(),
-                attributes: vec![
-                    ("messaging.system", "sinew".to_owned()),
-                    ("messaging.operation.type", "process".to_owned()),
-                    ("messaging.destination.name", self.name.publisher.clone()),
-                    ("messaging.message.id", event.event_id.to_string()),
-                    ("messaging.consumer.group.name", self.name.consumer.clone()),
-                ],
-                error: done.as_ref().err().map(ToString::to_string),
-            });
+        if let Some(span) = span {
+            let attributes = vec![
+                ("messaging.system", "sinew".to_owned()),
+                ("messaging.operation.type", "process".to_owned()),
+                ("messaging.destination.name", self.name.publisher.clone()),
+                ("messaging.message.id", event.event_id.to_string()),
+                ("messaging.consumer.group.name", self.name.consumer.clone()),
+            ];
+            let error = done.as_ref().err().map(ToString::to_string);
+            span.end(format!("{} process", event.kind), SpanKind::Consumer, self.now().into(), attributes, error);
         }
         done
     }
