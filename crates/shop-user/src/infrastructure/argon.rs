@@ -1,16 +1,17 @@
 //! Passwords by Argon2id, at most one per core at a time.
 //!
 //! One hash takes a core for tens of milliseconds and 19 MiB of memory, so log-ins are the cheapest way to starve a
-//! machine. They run on the blocking pool, as many as there are cores; a few may wait for their turn, and the rest are
+//! machine. They run on threads of low priority, as many as there are cores; a few may wait for their turn, and the rest are
 //! turned away at once: a log-in that waits for seconds helps nobody, and its caller has the answer to back off.
 
+use super::nice_threads::NiceThreads;
 use crate::domain::{Error, Hash, Password, Passwords};
 use argon2::{
     Argon2, PasswordHasher, PasswordVerifier,
     password_hash::{self, PasswordHash, SaltString, rand_core::OsRng},
 };
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 /// How many may wait per core: at about 30 ms each the last of them waits for a quarter of a second.
 const WAITING_PER_CORE: usize = 8;
@@ -20,8 +21,7 @@ const WAITING_PER_CORE: usize = 8;
 pub struct Argon {
     /// Those let in, whether at work or waiting.
     admitted: Arc<Semaphore>,
-    /// Those at work.
-    cores: Arc<Semaphore>,
+    threads: NiceThreads,
     /// What a claim for an unknown user is checked against.
     nobody: Hash,
 }
@@ -32,25 +32,26 @@ impl Argon {
         let cores = cores.max(1);
         let mut argon = Self {
             admitted: Arc::new(Semaphore::new(cores * (1 + WAITING_PER_CORE))),
-            cores: Arc::new(Semaphore::new(cores)),
+            threads: NiceThreads::start(cores).map_err(|error| Error::Crypto(error.into()))?,
             nobody: Hash(String::new()),
         };
         argon.nobody = argon.hash(&Password::claimed("nobody has this password".into())).await?;
         Ok(argon)
     }
 
-    /// Runs one piece of work on the blocking pool, in its turn.
+    /// Runs one piece of work in its turn.
     ///
-    /// The permits travel with the work: when the caller goes away the core stays taken until the work is done.
+    /// The permit travels with the work: when the caller goes away the place stays taken until the work is done.
     async fn in_turn<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Error> {
         let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
-        let core = self.cores.clone().acquire_owned().await.map_err(|error| Error::Crypto(error.into()))?;
-        let work = move || {
+        let (tell, told) = oneshot::channel();
+        self.threads.run(move || {
             let answer = work();
-            drop((admitted, core));
-            answer
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Crypto(error.into()))
+            drop(admitted);
+            // Whoever asked may be gone.
+            let _ = tell.send(answer);
+        });
+        told.await.map_err(|error| Error::Crypto(error.into()))
     }
 }
 

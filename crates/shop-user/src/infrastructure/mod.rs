@@ -1,6 +1,7 @@
 //! Users and keys in a SQL database, Argon2 passwords, Ed25519 tokens.
 
 mod argon;
+mod nice_threads;
 mod owned;
 mod schema;
 mod sql_directory;
