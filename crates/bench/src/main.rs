@@ -7,6 +7,7 @@
 mod call;
 mod channel;
 mod echo;
+mod logins;
 mod measure;
 mod registry;
 mod report;
@@ -29,6 +30,8 @@ struct Args {
 enum Command {
     /// A Sinew channel against tonic's balanced one: unary echo of 100 bytes over three endpoints.
     Channel(channel::Args),
+    /// A flood of log-ins beside other requests, against a running system.
+    Logins(logins::Args),
     /// The server process.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -40,6 +43,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Channel(args) => channel::run(&args),
+        Command::Logins(args) => logins::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
     }

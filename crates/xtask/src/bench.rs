@@ -4,7 +4,7 @@ use crate::run::{self, Failure, cargo};
 
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if args.is_empty() {
-        return Err(Failure::usage("cargo xtask bench <name> [arguments]: which benchmark? `channel`, for one"));
+        return Err(Failure::usage("cargo xtask bench <name> [arguments]: which benchmark? `channel` or `logins`"));
     }
     run::run(cargo().args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(args))
 }
