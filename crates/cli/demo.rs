@@ -4,13 +4,14 @@
 //! gateway, as whoever runs a shop would do it; repeating it changes nothing.
 
 use crate::{
+    admin::Administrator,
     exit::{Exit, chain},
     http::{Ask, Http},
 };
 use rand::{Rng, distr::Alphanumeric};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shop_user::{Caller, DisplayName, Email, Error, NewUser, Password, Role};
+use shop_user::{DisplayName, Email, Password};
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
@@ -68,33 +69,24 @@ impl Admin {
                 admin
             }
         };
-        admin.register(users, new).await?;
+        // A process that died between writing the file and this left only the file.
+        let made = admin.administrator()?.ensure(users, "sinew up").await?;
+        if new && !made.created {
+            return Err(Exit::unavailable(format!(
+                "the user store has an {} whose password is in no {FILE} here: use the data directory it was made with",
+                admin.email
+            )));
+        }
         Ok((admin, new))
     }
 
-    /// Makes the user, unless it is there. A process that died between writing the file and this left only the file.
-    async fn register(&self, users: shop_user::Config, new: bool) -> Result<(), Exit> {
-        let cannot = |e: &dyn std::error::Error| Exit::unavailable(format!("the administrator cannot be made: {}", chain(e)));
-        let app = shop_user::App::build(users).await.map_err(|e| cannot(&e))?;
-        let user = NewUser {
-            email: Email::new(&self.email).map_err(|e| cannot(&e))?,
-            name: DisplayName::new("Administrator").map_err(|e| cannot(&e))?,
-            role: Role::Admin,
-            password: Password::choose(self.password.clone()).map_err(|e| cannot(&e))?,
-            key: FILE.to_owned(),
-            caller: Caller("sinew up".to_owned()),
-        };
-        let added = app.add_user(&user).await;
-        app.db().close().await;
-        match added {
-            Ok(_) => Ok(()),
-            Err(Error::EmailTaken) if !new => Ok(()),
-            Err(Error::EmailTaken) => Err(Exit::unavailable(format!(
-                "the user store has an {} whose password is in no {FILE} here: use the data directory it was made with",
-                self.email
-            ))),
-            Err(error) => Err(cannot(&error)),
-        }
+    fn administrator(&self) -> Result<Administrator, Exit> {
+        let unfit = |e: &dyn std::error::Error| Exit::unavailable(format!("the administrator in {FILE}: {}", chain(e)));
+        Ok(Administrator {
+            email: Email::new(&self.email).map_err(|e| unfit(&e))?,
+            name: DisplayName::new("Administrator").map_err(|e| unfit(&e))?,
+            password: Password::choose(self.password.clone()).map_err(|e| unfit(&e))?,
+        })
     }
 
     fn write(&self, data: &Path) -> Result<(), Exit> {

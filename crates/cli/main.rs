@@ -3,6 +3,7 @@
 //! stdout carries data and nothing else, stderr everything else. Exit codes: 0 it worked, 1 the answer is no, 64 called
 //! or configured wrongly, 69 something needed is not to be had.
 
+mod admin;
 mod agent;
 mod demo;
 mod events;
@@ -50,6 +51,7 @@ enum Command {
     Events(events::Args),
     Load(load::Args),
     Login(login::Args),
+    Admin(admin::Args),
     Token(token::Args),
     Seed(seed::Args),
     Agent(agent::Args),
@@ -89,6 +91,7 @@ async fn dispatch(command: Command) -> Result<(), Exit> {
         Command::Events(args) => events::run(args).await,
         Command::Load(args) => load::run(args).await,
         Command::Login(args) => login::run(args).await,
+        Command::Admin(args) => admin::run(args).await,
         Command::Token(args) => token::run(&args),
         Command::Seed(args) => seed::run(args).await,
         Command::Agent(args) => agent::run(args).await,

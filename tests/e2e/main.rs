@@ -1,6 +1,7 @@
 //! The whole system as its users run it: real processes of the built program, over the embedded registry and over a real
 //! Consul. Each module is named by what it proves.
 
+mod administrator;
 mod availability;
 mod bad_input;
 mod books;

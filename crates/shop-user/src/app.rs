@@ -3,7 +3,7 @@
 use crate::{
     Config,
     api::Api,
-    domain::{Error as DomainError, NewUser, Passwords, User},
+    domain::{Email, Error as DomainError, NewUser, Passwords, User},
     infrastructure::{Argon, Issuer, SqlDirectory, SqlKeys, migrations},
 };
 use contracts::user::v1::user_service_server::UserServiceServer;
@@ -100,6 +100,16 @@ impl App {
         use crate::domain::Directory;
         let hash = self.passwords.hash(&user.password).await?;
         Ok(self.directory.create(user, &hash).await?.user)
+    }
+
+    /// Who logs in with this address, for whoever runs the shop.
+    ///
+    /// # Errors
+    ///
+    /// What the store says.
+    pub async fn find_user(&self, email: &Email) -> Result<Option<User>, DomainError> {
+        use crate::domain::Directory;
+        Ok(self.directory.credentials(email).await?.map(|(user, _)| user))
     }
 
     /// The service's events, to be delivered, and everything it owns.

@@ -13,6 +13,18 @@ use tempfile::TempDir;
 /// A debug build on two busy cores is slow to start; what must be fast is measured, not assumed, by its own test.
 const START: Duration = Duration::from_secs(60);
 
+/// What the developer has set for himself must not steer a test.
+const OWN: &[&str] = &[
+    "AMQP_URL",
+    "CONSUL_HTTP_ADDR",
+    "CONSUL_HTTP_TOKEN",
+    "DATABASE_URL",
+    "PAYMENT_PROVIDER_URL",
+    "PRODUCT_STORE_URL",
+    "SINEW_FAILPOINT",
+    "SINEW_JWKS",
+];
+
 /// Where `sinew` keeps its data and logs in one test, and how its processes are started.
 #[derive(Debug)]
 pub struct SinewProcess {
@@ -40,16 +52,17 @@ impl SinewProcess {
 
     /// A command of `sinew` as a process that stays; `name` names its log.
     pub fn program(&self, name: &str, args: &[&str]) -> Program {
-        // What the developer has set for himself must not steer a test.
-        let own = ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "DATABASE_URL", "AMQP_URL", "SINEW_FAILPOINT", "SINEW_JWKS"];
         let program = Program::new(name, &self.bin, self.folder.path().join(format!("{name}.log"))).args(args);
-        let program = own.iter().fold(program, Program::env_remove).env("SINEW_DATA_DIR", self.data());
+        let program = OWN.iter().fold(program, Program::env_remove).env("SINEW_DATA_DIR", self.data());
         self.env.iter().fold(program, |program, (key, value)| program.env(key, value))
     }
 
     /// Runs a command of `sinew` to its end.
     pub async fn output(&self, args: &[&str]) -> anyhow::Result<Output> {
         let mut command = tokio::process::Command::new(&self.bin);
+        for name in OWN {
+            command.env_remove(name);
+        }
         command.args(args).env("SINEW_DATA_DIR", self.data()).envs(self.env.iter().cloned()).kill_on_drop(true);
         tokio::time::timeout(START, command.output())
             .await
