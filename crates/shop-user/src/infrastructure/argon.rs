@@ -1,27 +1,41 @@
-//! Passwords by Argon2id, at most one per core at a time.
+//! Passwords by Argon2id, on half of the cores at most.
 //!
 //! One hash takes a core for tens of milliseconds and 19 MiB of memory, so log-ins are the cheapest way to starve a
-//! machine. They run on threads of low priority, as many as there are cores; a few may wait for their turn, and the rest are
-//! turned away at once: a log-in that waits for seconds helps nobody, and its caller has the answer to back off.
+//! machine. They run on threads that take a core only when nobody else wants it, on half of the cores, for the rest share
+//! memory and caches with them; a few may wait for their turn, and the others are turned away at once: a log-in that waits
+//! for seconds helps nobody, and its caller has the answer to back off.
+//!
+//! On a machine that is never idle such threads never get on. What is not done in time is therefore done once more on one
+//! thread of low priority, and whoever is first answers: log-ins slow down then, and do not end.
 
-use super::nice_threads::NiceThreads;
+use super::nice_threads::{NiceThreads, Priority};
 use crate::domain::{Error, Hash, Password, Passwords};
 use argon2::{
     Argon2, PasswordHasher, PasswordVerifier,
     password_hash::{self, PasswordHash, SaltString, rand_core::OsRng},
 };
-use std::sync::Arc;
-use tokio::sync::{Semaphore, oneshot};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
 
-/// How many may wait per core: at about 30 ms each the last of them waits for a quarter of a second.
-const WAITING_PER_CORE: usize = 8;
+/// How many may wait per thread: at about 15 ms each the last of them waits for an eighth of a second.
+const WAITING_PER_THREAD: usize = 8;
+
+/// How long the idle threads have. Twice what the last in the queue needs on a machine that has time for them.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Argon2id with its crate's parameters (19 MiB, 2 passes, 1 lane: the first choice of OWASP's password storage sheet).
 #[derive(Debug, Clone)]
 pub struct Argon {
     /// Those let in, whether at work or waiting.
     admitted: Arc<Semaphore>,
-    threads: NiceThreads,
+    idle: NiceThreads,
+    overdue: NiceThreads,
     /// What a claim for an unknown user is checked against.
     nobody: Hash,
 }
@@ -29,10 +43,12 @@ pub struct Argon {
 impl Argon {
     /// For so many cores. Hashes one password, so that there is something to check unknown users against.
     pub async fn new(cores: usize) -> Result<Self, Error> {
-        let cores = cores.max(1);
+        let threads = cores.div_ceil(2).max(1);
+        let start = |count, priority| NiceThreads::start(count, priority).map_err(|error| Error::Crypto(error.into()));
         let mut argon = Self {
-            admitted: Arc::new(Semaphore::new(cores * (1 + WAITING_PER_CORE))),
-            threads: NiceThreads::start(cores).map_err(|error| Error::Crypto(error.into()))?,
+            admitted: Arc::new(Semaphore::new(threads * (1 + WAITING_PER_THREAD))),
+            idle: start(threads, Priority::Idle)?,
+            overdue: start(1, Priority::Low)?,
             nobody: Hash(String::new()),
         };
         argon.nobody = argon.hash(&Password::claimed("nobody has this password".into())).await?;
@@ -42,16 +58,33 @@ impl Argon {
     /// Runs one piece of work in its turn.
     ///
     /// The permit travels with the work: when the caller goes away the place stays taken until the work is done.
-    async fn in_turn<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Error> {
+    async fn in_turn<R: Send + 'static>(&self, work: impl Fn() -> R + Clone + Send + 'static) -> Result<R, Error> {
         let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
-        let (tell, told) = oneshot::channel();
-        self.threads.run(move || {
+        let (tell, mut told) = oneshot::channel();
+        // Whoever is first answers and gives the place free; a second one that has not begun finds nothing to do.
+        let asked = Arc::new(Mutex::new(Some((tell, admitted))));
+        let job = move || {
+            let asker = || asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asker().is_none() {
+                return;
+            }
             let answer = work();
-            drop(admitted);
-            // Whoever asked may be gone.
-            let _ = tell.send(answer);
-        });
-        told.await.map_err(|error| Error::Crypto(error.into()))
+            if let Some((tell, admitted)) = asker().take() {
+                drop(admitted);
+                // Whoever asked may be gone.
+                let _ = tell.send(answer);
+            }
+        };
+        let again = job.clone();
+        self.idle.run(job);
+        let answered = match timeout(PATIENCE, &mut told).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.overdue.run(again);
+                told.await
+            }
+        };
+        answered.map_err(|error| Error::Crypto(error.into()))
     }
 }
 
@@ -83,7 +116,7 @@ impl Passwords for Argon {
 
 #[cfg(test)]
 mod tests {
-    use super::{Argon, WAITING_PER_CORE};
+    use super::{Argon, WAITING_PER_THREAD};
     use crate::domain::{Error, Password, Passwords};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -120,9 +153,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_cores_are_never_idle_passwords_are_checked_all_the_same() {
+        let argon = Argon::new(1).await.unwrap();
+        let (never, told) = std::sync::mpsc::channel::<()>();
+        argon.idle.run(move || drop(told.recv()));
+        assert!(!argon.matches(&password("wrong"), None).await.unwrap());
+        drop(never);
+        assert!(!argon.matches(&password("wrong"), None).await.unwrap());
+    }
+
+    #[tokio::test]
     async fn past_the_queue_callers_are_turned_away_at_once() {
         let argon = Argon::new(1).await.unwrap();
-        let all = (0..WAITING_PER_CORE + 11).map(|_| {
+        let all = (0..WAITING_PER_THREAD + 11).map(|_| {
             let argon = argon.clone();
             tokio::spawn(async move { argon.matches(&password("wrong"), None).await })
         });

@@ -10,13 +10,22 @@ use std::{
     thread,
 };
 
-/// Nice value of the threads. At 10 a thread gets a tenth of what an ordinary one gets where both want a core, and all of
-/// it where nobody else does: a flood of log-ins takes what is left over, and still goes on on a busy machine.
+/// How much threads stand back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// Only while a core has nothing else to do: an ordinary thread that wakes takes the core from them at once, which no
+    /// nice value brings about (`SCHED_IDLE`).
+    Idle,
+    /// A tenth of what an ordinary thread gets where both want a core, all of it where nobody else does.
+    Low,
+}
+
+/// What [`Priority::Low`] is.
 const NICE: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A few threads of low priority. The last clone ends them.
+/// A few threads that stand back. The last clone ends them.
 #[derive(Debug, Clone)]
 pub(super) struct NiceThreads {
     jobs: mpsc::Sender<Job>,
@@ -24,12 +33,12 @@ pub(super) struct NiceThreads {
 
 impl NiceThreads {
     /// So many of them.
-    pub(super) fn start(count: usize) -> io::Result<Self> {
+    pub(super) fn start(count: usize, priority: Priority) -> io::Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..count {
             let queue = queue.clone();
-            thread::Builder::new().name("passwords".into()).spawn(move || work(&queue))?;
+            thread::Builder::new().name("passwords".into()).spawn(move || work(&queue, priority))?;
         }
         Ok(Self { jobs })
     }
@@ -41,8 +50,10 @@ impl NiceThreads {
     }
 }
 
-fn work(queue: &Mutex<mpsc::Receiver<Job>>) {
-    lower_priority();
+fn work(queue: &Mutex<mpsc::Receiver<Job>>, priority: Priority) {
+    if let Err(error) = stand_back(priority) {
+        tracing::warn!(error, "passwords are checked at ordinary priority");
+    }
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
@@ -54,28 +65,43 @@ fn work(queue: &Mutex<mpsc::Receiver<Job>>) {
 
 /// On Linux the priority is a thread's own.
 #[cfg(target_os = "linux")]
-fn lower_priority() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(%error, "passwords are checked at ordinary priority");
+fn stand_back(priority: Priority) -> Result<(), String> {
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, unix};
+    match priority {
+        Priority::Idle => {
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            unix::set_thread_priority_and_policy(unix::thread_native_id(), ThreadPriority::Min, idle).map_err(|e| e.to_string())
+        }
+        Priority::Low => rustix::process::setpriority_process(None, NICE).map_err(|e| e.to_string()),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
+fn stand_back(_: Priority) -> Result<(), String> {
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    #[test]
-    fn work_is_done_at_low_priority_and_a_panic_costs_no_thread() {
-        let threads = NiceThreads::start(1).unwrap();
+    /// What a job on such a thread finds, after one that panicked.
+    fn found<T: Send + 'static>(priority: Priority, look: fn() -> T) -> T {
+        let threads = NiceThreads::start(1, priority).unwrap();
         threads.run(|| panic!("on purpose"));
         let (tell, told) = channel();
-        threads.run(move || tell.send(rustix::process::getpriority_process(None)).unwrap());
-        let nice = told.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap();
-        assert_eq!(nice, if cfg!(target_os = "linux") { NICE } else { 0 });
-        assert_eq!(rustix::process::getpriority_process(None).unwrap(), 0, "this thread is as it was");
+        threads.run(move || tell.send(look()).unwrap());
+        told.recv_timeout(std::time::Duration::from_secs(10)).unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn they_stand_back_and_a_panic_costs_no_thread() {
+        use thread_priority::{NormalThreadSchedulePolicy as Policy, ThreadSchedulePolicy::Normal, unix::thread_schedule_policy};
+        assert_eq!(found(Priority::Idle, thread_schedule_policy), Ok(Normal(Policy::Idle)));
+        assert_eq!(found(Priority::Low, thread_schedule_policy), Ok(Normal(Policy::Other)));
+        assert_eq!(found(Priority::Low, || rustix::process::getpriority_process(None)), Ok(NICE));
+        assert_eq!(thread_schedule_policy(), Ok(Normal(Policy::Other)), "this thread is as it was");
     }
 }
