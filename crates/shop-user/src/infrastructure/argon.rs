@@ -156,7 +156,9 @@ mod tests {
     async fn where_cores_are_never_idle_passwords_are_checked_all_the_same() {
         let argon = Argon::new(1).await.unwrap();
         let (never, told) = std::sync::mpsc::channel::<()>();
-        argon.idle.run(move || drop(told.recv()));
+        argon.idle.run(move || {
+            let _ = told.recv();
+        });
         assert!(!argon.matches(&password("wrong"), None).await.unwrap());
         drop(never);
         assert!(!argon.matches(&password("wrong"), None).await.unwrap());
