@@ -6,7 +6,7 @@ use crate::{
 };
 use futures_util::{Stream, StreamExt};
 use sinew_core::BoxFuture;
-use sinew_proto::events::v1::{SnapshotRequest, SubscribeRequest, events_service_client::EventsServiceClient};
+use sinew_proto::events::v1::{GetLagRequest, SnapshotRequest, SubscribeRequest, events_service_client::EventsServiceClient};
 use std::{fmt, pin::Pin, time::Duration};
 use tokio::time::timeout;
 use tonic::{
@@ -40,15 +40,32 @@ pub enum FeedError {
     /// What it sent breaks the contract.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
+    /// The broker in between does not deliver.
+    #[error(transparent)]
+    Broker(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Some events in order of position, none to show that the publisher lives.
-#[derive(Debug, Clone, Default)]
+/// Some events, none to show that the publisher lives.
+#[derive(Debug, Default)]
 pub struct Batch {
-    /// In order, without a gap.
+    /// In order of position and without a gap, unless there is a receipt.
     pub events: Vec<Event>,
     /// The newest position there is.
     pub head: i64,
+    /// From a broker, which keeps the events until it is told what became of them. It may have put others aside before,
+    /// and may bring these again or, after a fault, out of their place.
+    pub receipt: Option<Box<dyn Receipt>>,
+}
+
+/// Tells a broker what became of a batch. Dropped, it tells nothing, and the batch comes again.
+///
+/// A call that does not reach the broker is no error: the events come again.
+pub trait Receipt: fmt::Debug + Send {
+    /// This event of the batch cannot be read: it is put aside, for people to look at.
+    fn reject<'a>(&'a mut self, event: &'a Event) -> BoxFuture<'a, ()>;
+
+    /// All others took effect, and that is committed.
+    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 /// A page of everything the publisher owns.
@@ -76,6 +93,11 @@ pub trait Feed: fmt::Debug + Send + Sync + 'static {
 
     /// One page of the snapshot; the first without a token.
     fn page<'a>(&'a self, consumer: &'a str, token: Option<&'a str>) -> BoxFuture<'a, Result<Page, FeedError>>;
+
+    /// The publisher's newest position, asked of itself; none where it cannot be asked.
+    fn head(&self) -> BoxFuture<'_, Result<Option<i64>, FeedError>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// Events streamed by their publisher.
@@ -114,7 +136,7 @@ where
                     Ok(Some(Err(status))) => Err(status.into()),
                     Ok(Some(Ok(response))) => {
                         let events: Result<_, _> = response.events.into_iter().map(unwrap).collect();
-                        events.map(|events| Batch { events, head: response.head }).map_err(FeedError::from)
+                        events.map(|events| Batch { events, head: response.head, receipt: None }).map_err(FeedError::from)
                     }
                 };
                 let rest = batch.is_ok().then_some(responses);
@@ -133,6 +155,14 @@ where
             let page = timeout(PAGE, client.snapshot(request)).await.map_err(|_| FeedError::Silent)??.into_inner();
             let events = page.events.into_iter().map(unwrap).collect::<Result<_, _>>()?;
             Ok(Page { events, position: page.position, next: Some(page.next_page_token).filter(|t| !t.is_empty()) })
+        })
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Option<i64>, FeedError>> {
+        let mut client = self.0.clone();
+        Box::pin(async move {
+            let lag = timeout(SILENCE, client.get_lag(GetLagRequest {})).await.map_err(|_| FeedError::Silent)??;
+            Ok(Some(lag.into_inner().head))
         })
     }
 }

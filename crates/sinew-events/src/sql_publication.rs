@@ -1,6 +1,9 @@
 //! The outbox of a SQL database, delivered: positions given out soon after each commit, old events forgotten.
 
-use crate::{Event, Extent, Outbox, Owned, Publication, PublicationError, subscription::jittered};
+use crate::{
+    Event, Extent, Outbox, Owned, Publication, PublicationError,
+    checkpoint::{BUS, jittered},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use sinew_core::{BoxFuture, Clock, Rng};
 use sinew_sql::{Db, Result, now, retry};
@@ -87,7 +90,8 @@ impl SqlPublication {
     }
 
     /// Forgets events from before `cutoff`, oldest first, and answers the position up to which none are kept now; 0 when
-    /// nothing was forgotten.
+    /// nothing was forgotten. What a broker has yet to be handed is kept, as long as somebody tried to since `cutoff`: its
+    /// outage may be longer than that.
     pub async fn forget(&self, cutoff: DateTime<Utc>) -> Result<i64> {
         let mut floor = 0;
         loop {
@@ -96,7 +100,11 @@ impl SqlPublication {
                 let sql = "SELECT max(pos) FROM (SELECT pos FROM outbox WHERE pos IS NOT NULL AND occurred_at < $1
                              ORDER BY pos LIMIT $2) AS old";
                 let (last,): (Option<i64>,) = tx.q(sql).bind(cutoff).bind(FORGOTTEN_AT_ONCE).one().await?;
-                let Some(last) = last else { return Ok::<_, sinew_sql::Error>(None) };
+                let relayed = "SELECT min(position) FROM subscriptions WHERE consumer = $1 AND lease_until >= $2";
+                let (relayed,): (Option<i64>,) = tx.q(relayed).bind(BUS).bind(cutoff).one().await?;
+                let (floor,): (i64,) = tx.q("SELECT n FROM counters WHERE name = 'outbox_floor'").one().await?;
+                let last = last.map(|last| relayed.map_or(last, |relayed| last.min(relayed)));
+                let Some(last) = last.filter(|last| *last > floor) else { return Ok::<_, sinew_sql::Error>(None) };
                 tx.q("DELETE FROM outbox WHERE pos <= $1").bind(last).run().await?;
                 tx.q("UPDATE counters SET n = $1 WHERE name = 'outbox_floor' AND n < $1").bind(last).run().await?;
                 tx.commit().await?;

@@ -33,7 +33,7 @@ struct Told(Vec<Event>);
 impl Feed for Told {
     fn follow<'a>(&'a self, _: &'a str, after: i64) -> BoxFuture<'a, Result<Batches, FeedError>> {
         let events: Vec<_> = self.0.iter().filter(|e| e.pos > after).cloned().collect();
-        let batch = Batch { events, head: self.0.len() as i64 };
+        let batch = Batch { events, head: self.0.len() as i64, receipt: None };
         Box::pin(async move { Ok(stream::iter([Ok(batch)]).chain(stream::pending()).boxed() as Batches) })
     }
 

@@ -1,10 +1,7 @@
 //! One turn of a subscription: the snapshot, or a stream of batches until it ends.
 
-use super::{
-    Subscription,
-    store::{self, Lease, Step},
-};
-use crate::{Batch, Event, FeedError, ProjectionError, feed::Page};
+use super::Subscription;
+use crate::{Batch, Event, FeedError, Lease, ProjectionError, Receipt, checkpoint::Step, feed::Page};
 use futures_util::StreamExt;
 use sinew_core::{
     Context,
@@ -13,7 +10,8 @@ use sinew_core::{
     trace::{OpenSpan, SpanKind, TraceContext},
 };
 use sinew_sql::{Tx, retry};
-use std::sync::atomic::Ordering::Relaxed;
+use std::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
+use tokio::time::sleep;
 
 /// What became of a turn.
 pub(super) enum Turn {
@@ -82,7 +80,8 @@ impl Subscription {
         loop {
             let Page { events, position, next } = self.feed.page(&self.name.consumer, token.as_deref()).await?;
             let reached = next.is_none().then_some(position);
-            let Taken::Yes { applied, .. } = self.take(lease.epoch, reached, position, &events, Happened::No).await? else {
+            let to = Lease { position: reached, floor: reached.unwrap_or(lease.floor), ..*lease };
+            let Taken::Yes { applied, .. } = self.take(to, position, &events, Happened::No).await? else {
                 return Ok(Turn::Lost);
             };
             self.meter.applied.fetch_add(applied, Relaxed);
@@ -90,7 +89,7 @@ impl Subscription {
             if token.is_none() {
                 self.meter.snapshots.fetch_add(1, Relaxed);
                 tracing::info!(publisher = self.name.publisher, position, "snapshot taken");
-                lease.position = Some(position);
+                *lease = to;
                 return Ok(Turn::Again);
             }
         }
@@ -100,63 +99,116 @@ impl Subscription {
     async fn batches(&self, lease: &mut Lease) -> Result<Turn, Failure> {
         let mut batches = self.feed.follow(&self.name.consumer, lease.position.unwrap_or_default()).await?;
         while let Some(batch) = batches.next().await {
-            let Batch { mut events, head } = batch?;
-            if std::mem::take(&mut lease.troubled) {
-                // Also a publisher that has nothing to tell is well again.
-                store::trouble(&self.db, &self.name, lease.epoch, None).await?;
-            }
-            let after = lease.position.unwrap_or_default();
-            events.retain(|event| event.pos > after);
-            in_order(after, &events)?;
-            match self.advance(lease, &events, head).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(Turn::Lost),
-                Err(ProjectionError::Malformed { position, .. }) if position > after + 1 => {
-                    // What came before it must not wait with it.
-                    events.retain(|event| event.pos < position);
-                    if !self.advance(lease, &events, head).await? {
-                        return Ok(Turn::Lost);
-                    }
-                    return Ok(Turn::Again);
-                }
-                Err(error) => return Err(error.into()),
+            let Batch { events, head, receipt } = batch?;
+            self.tenure.well(lease.epoch).await;
+            let done = match receipt {
+                None => self.gapless(lease, events, head).await?,
+                Some(receipt) => self.acknowledged(lease, events, head, receipt).await,
+            };
+            if let ControlFlow::Break(turn) = done {
+                return Ok(turn);
             }
         }
         Ok(Turn::Again)
     }
 
+    /// Events in order and without a gap. One that cannot be read ends the turn, and comes again.
+    async fn gapless(&self, lease: &mut Lease, mut events: Vec<Event>, head: i64) -> Result<ControlFlow<Turn>, Failure> {
+        let after = lease.position.unwrap_or_default();
+        events.retain(|event| event.pos > after);
+        in_order(after, &events)?;
+        let broken = match self.advance(lease, &events, head).await {
+            Ok(true) => return Ok(ControlFlow::Continue(())),
+            Ok(false) => return Ok(ControlFlow::Break(Turn::Lost)),
+            Err(ProjectionError::Malformed { position, .. }) if position > after + 1 => position,
+            Err(error) => return Err(error.into()),
+        };
+        // What came before it must not wait with it.
+        events.retain(|event| event.pos < broken);
+        let ours = self.advance(lease, &events, head).await?;
+        Ok(ControlFlow::Break(if ours { Turn::Again } else { Turn::Lost }))
+    }
+
+    /// Events of a broker: out of place after a fault, some again, some put aside. What the snapshot told of is passed
+    /// over; the inbox and the aggregates' versions sort out the rest.
+    async fn acknowledged(
+        &self,
+        lease: &mut Lease,
+        mut events: Vec<Event>,
+        head: i64,
+        mut receipt: Box<dyn Receipt>,
+    ) -> ControlFlow<Turn> {
+        events.retain(|event| event.pos > lease.floor);
+        let mut rest = &*events;
+        while let Some((taken, unreadable)) = self.take_readable(lease, rest, head).await {
+            let Some((event, others)) = rest.get(taken..).and_then(<[Event]>::split_first) else {
+                failpoint!("events.take.before_acknowledge");
+                receipt.acknowledge().await;
+                return ControlFlow::Continue(());
+            };
+            let why = unreadable.map(|error| error.to_string());
+            tracing::error!(publisher = self.name.publisher, event = %event.event_id, why, "put aside: see `sinew events dlq`");
+            self.meter.rejected.fetch_add(1, Relaxed);
+            receipt.reject(event).await;
+            rest = others;
+        }
+        ControlFlow::Break(Turn::Lost)
+    }
+
+    /// Takes events up to the first that cannot be read, and answers how many, and why no more; none when the subscription
+    /// is another's. Waits for a store that cannot answer, with the batch in hand: each time a broker gets one back, its
+    /// events come nearer to being put aside.
+    async fn take_readable(&self, lease: &mut Lease, events: &[Event], head: i64) -> Option<(usize, Option<ProjectionError>)> {
+        let (mut readable, mut why, mut failures) = (events, None, 0);
+        loop {
+            let error = match self.advance(lease, readable, head).await {
+                Ok(ours) => return ours.then_some((readable.len(), why)),
+                Err(error) => error,
+            };
+            let broken = match &error {
+                ProjectionError::Malformed { position, .. } => readable.iter().position(|event| event.pos == *position),
+                ProjectionError::Store(_) => None,
+            };
+            match broken.and_then(|at| readable.get(..at)) {
+                Some(before) => (readable, why) = (before, Some(error)),
+                None => {
+                    failures += 1;
+                    self.tell(lease, &Failure::Projection(error)).await;
+                    sleep(self.tenure.backoff(failures)).await;
+                }
+            }
+        }
+    }
+
     /// Takes events that happened; false when the subscription is another's.
     async fn advance(&self, lease: &mut Lease, events: &[Event], head: i64) -> Result<bool, ProjectionError> {
-        let after = lease.position.unwrap_or_default();
+        let before = lease.position.unwrap_or_default();
         let Some(last) = events.last() else {
-            self.meter.at(after, head);
+            self.meter.at(before, head);
             return Ok(true);
         };
-        let Taken::Yes { applied, repeated } = self.take(lease.epoch, Some(last.pos), head, events, Happened::Yes).await? else {
+        // What a broker delivers late must not take the position back.
+        let reached = events.iter().map(|event| event.pos).fold(before, i64::max);
+        let to = Lease { position: Some(reached), ..*lease };
+        let Taken::Yes { applied, repeated } = self.take(to, head, events, Happened::Yes).await? else {
             return Ok(false);
         };
-        lease.position = Some(last.pos);
+        *lease = to;
         self.meter.applied.fetch_add(applied, Relaxed);
         self.meter.repeated.fetch_add(repeated, Relaxed);
-        self.meter.at(last.pos, head);
+        self.meter.at(reached, head);
         self.meter.delayed(last.occurred_at, self.now());
         Ok(true)
     }
 
-    /// The events' effects, the notes that they took effect, and the new position: one transaction.
-    async fn take(
-        &self,
-        epoch: i64,
-        position: Option<i64>,
-        head: i64,
-        events: &[Event],
-        happened: Happened,
-    ) -> Result<Taken, ProjectionError> {
+    /// The events' effects, the notes that they took effect, and where that gets the subscription: one transaction.
+    async fn take(&self, to: Lease, head: i64, events: &[Event], happened: Happened) -> Result<Taken, ProjectionError> {
         retry(|| async {
             let now = self.now();
             let mut tx = self.db.begin().await?;
-            let step = Step { position, head: head.max(position.unwrap_or_default()), now, until: self.until(now) };
-            if !store::advance(&mut tx, &self.name, epoch, step).await? {
+            let Lease { epoch, position, floor } = to;
+            let step = Step { position, floor, head: head.max(position.unwrap_or_default()), now };
+            if !self.checkpoint.advance_in(&mut tx, epoch, step, self.tenure.lease()).await? {
                 return Ok(Taken::Fenced);
             }
             let (mut applied, mut repeated) = (0, 0);

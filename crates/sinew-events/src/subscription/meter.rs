@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
-use super::store::Name;
+use crate::checkpoint::Name;
 
 /// The series of one subscription. Gauges are set by the replica that follows.
 #[derive(Debug)]
@@ -21,6 +21,19 @@ pub(super) struct Meter {
     pub(super) snapshots: Arc<AtomicU64>,
     pub(super) takeovers: Arc<AtomicU64>,
     pub(super) fenced: Arc<AtomicU64>,
+    /// Events that could not be read and were put aside by the broker.
+    pub(super) rejected: Arc<AtomicU64>,
+}
+
+/// While this replica follows; when it no longer does, another one tells how far it is.
+#[derive(Debug)]
+pub(super) struct Following<'a>(&'a Meter);
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.0.behind.store(0, Relaxed);
+        self.0.delay.store(0, Relaxed);
+    }
 }
 
 impl Meter {
@@ -35,6 +48,7 @@ impl Meter {
             snapshots: registry.counter("event_snapshots_total", labels()),
             takeovers: registry.counter("event_takeovers_total", labels()),
             fenced: registry.counter("event_fenced_writes_total", labels()),
+            rejected: registry.counter("events_rejected_total", labels()),
         }
     }
 
@@ -46,9 +60,8 @@ impl Meter {
         self.delay.store((now - happened).num_milliseconds().max(0), Relaxed);
     }
 
-    /// Another replica follows now, and tells.
-    pub(super) fn idle(&self) {
-        self.behind.store(0, Relaxed);
-        self.delay.store(0, Relaxed);
+    /// This replica follows, until what is answered is dropped.
+    pub(super) fn following(&self) -> Following<'_> {
+        Following(self)
     }
 }

@@ -6,6 +6,7 @@ use crate::{
 };
 use chrono::TimeDelta;
 use sinew_core::SystemClock;
+use sinew_events::{Checkpoint, Reached, SqlCheckpoint};
 use sinew_sql::now;
 use std::time::Duration;
 use uuid::Uuid;
@@ -19,6 +20,7 @@ on_both! {
     a_dead_replica_is_followed_by_another_within_its_lease
     a_replica_that_leaves_is_followed_by_another_at_once
     a_lost_copy_is_rebuilt_while_changes_go_on
+    what_a_broker_has_yet_to_be_handed_is_kept
 }
 
 async fn everything_that_happens_takes_effect_once_and_in_order(database: Database) {
@@ -155,4 +157,23 @@ async fn a_lost_copy_is_rebuilt_while_changes_go_on(database: Database) {
     world.copied().await;
     assert!(world.effects().await.iter().all(|(_, times)| *times == 1));
     assert!(!world.admin().rebuild("nothing").await.unwrap());
+}
+
+/// An outage of the broker may last longer than events are kept.
+async fn what_a_broker_has_yet_to_be_handed_is_kept(database: Database) {
+    let world = World::start(database).await;
+    for _ in 0..20 {
+        world.change(Uuid::now_v7()).await;
+    }
+    let head = settled(&world).await;
+    let bus = SqlCheckpoint::of_bus(world.db.clone(), "things", world.clock.clone());
+    let lease = bus.claim("relay", SOON).await.unwrap().expect("nobody else relays");
+    let seven = Reached { position: 7, head };
+    assert!(bus.advance(lease.epoch, seven, SOON).await.unwrap());
+    assert!(!bus.advance(lease.epoch - 1, Reached { position: 20, head }, SOON).await.unwrap(), "fenced");
+    let soon = now(&SystemClock) + TimeDelta::seconds(1);
+    assert_eq!(world.publication.forget(soon).await.unwrap(), 7);
+    assert_eq!(world.publication.forget(soon).await.unwrap(), 0, "what is forgotten is not forgotten again");
+    // Nobody tried since the cut-off: the broker is no longer used.
+    assert_eq!(world.publication.forget(soon + TimeDelta::hours(1)).await.unwrap(), head);
 }
