@@ -3,8 +3,15 @@
 use std::{env, str::FromStr};
 use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
-/// What is logged when nobody says: state changes, and nothing of the 2021 HTTP stack that logs every request.
-const DEFAULT_FILTER: &str = "info,consulrs=warn,rustify=warn";
+/// What is logged when nobody says: state changes.
+const DEFAULT_LEVEL: &str = "info";
+
+/// Libraries that say too much unless somebody asks: the 2021 HTTP stack logs every request, and lapin each error that we
+/// are given too.
+const QUIET: &str = "consulrs=warn,rustify=warn,lapin=off";
+
+/// Never, whoever asks: lapin logs messages that no queue wanted, with all that is in them.
+const SECRET: &str = "lapin::returned_messages=off";
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +68,9 @@ pub fn init_logs() -> Result<(), LogError> {
 }
 
 fn filter_from(value: &str) -> Result<EnvFilter, LogError> {
-    // Ours first: whoever names a target of the old stack gets it.
-    let text = if value.is_empty() { DEFAULT_FILTER.to_owned() } else { format!("consulrs=warn,rustify=warn,{value}") };
+    // The quiet ones first: whoever names one of them hears it.
+    let value = if value.is_empty() { DEFAULT_LEVEL } else { value };
+    let text = format!("{QUIET},{value},{SECRET}");
     EnvFilter::builder().parse(text).map_err(|e| LogError::Filter { value: value.to_owned(), reason: e.to_string() })
 }
 

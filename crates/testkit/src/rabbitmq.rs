@@ -16,7 +16,7 @@ pub struct RabbitMq {
     server: Running,
     _mapper: Running,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl RabbitMq {
@@ -48,7 +48,7 @@ impl RabbitMq {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .start()?;
-        let mut started = Self { server, _mapper: mapper, port, _folder: folder };
+        let mut started = Self { server, _mapper: mapper, port, folder };
         started.ready().await?;
         Ok(started)
     }
@@ -65,6 +65,21 @@ impl RabbitMq {
     /// `amqp://guest:guest@127.0.0.1:port/%2f`.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Waits until this quorum queue would survive a kill. The broker answers a declaration before the queue's name is on
+    /// disk, and does not start queues again whose names are not.
+    pub async fn written_down(&self, queue: &str) -> anyhow::Result<()> {
+        let node = format!("t{}@localhost", self.port);
+        let names = self.folder.path().join("mnesia").join(&node).join("quorum").join(&node).join("names.dets");
+        wait_for(&format!("the name of {queue} on disk"), START, async || {
+            let names = std::fs::read(&names).map_err(|e| e.to_string())?;
+            // Names go on with a dot (`order.user`, `order.user.dlq`): the whole one is wanted.
+            let whole = |rest: &[u8]| rest.starts_with(queue.as_bytes()) && rest.get(queue.len()) != Some(&b'.');
+            let there = (0..names.len()).any(|at| names.get(at..).is_some_and(whole));
+            if there { Ok(()) } else { Err(format!("not among {} bytes", names.len())) }
+        })
+        .await
     }
 
     /// The process, to kill, freeze and restart. After a restart, wait for [`RabbitMq::ready`].

@@ -33,6 +33,7 @@ async fn everything_that_happens_takes_effect_once_and_in_order(database: Databa
     }
     world.copied().await;
     assert!(world.effects().await.into_iter().eq((1..=200).map(|pos| (pos, 1))));
+    assert_eq!(world.out_of_order().await, 0);
 }
 
 async fn a_new_consumer_takes_what_is_there_and_then_what_happens(database: Database) {

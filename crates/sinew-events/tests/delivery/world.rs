@@ -1,9 +1,9 @@
 //! A publisher of things, a consumer that keeps copies of them, both on one database.
 
 use crate::databases::Database;
-use sinew_core::{BoxFuture, Clock, SharedRng, SystemClock};
+use sinew_core::{BoxFuture, Clock, Rng, SharedRng, SystemClock};
 use sinew_events::{
-    Event, EventsServer, MeshFeed, NewEvent, Outbox, Owned, Projection, ProjectionError, Publication, PublicationError,
+    Event, EventsServer, Feed, MeshFeed, NewEvent, Outbox, Owned, Projection, ProjectionError, Publication, PublicationError,
     SqlPublication, Subscription, SubscriptionConfig, SubscriptionsAdmin, migrations,
 };
 use sinew_proto::events::v1::events_service_server::EventsServiceServer;
@@ -16,12 +16,13 @@ use uuid::Uuid;
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
+    pub(crate) publisher: String,
     pub(crate) db: Db,
     pub(crate) outbox: Outbox,
     pub(crate) publication: SqlPublication,
     pub(crate) server: EventsServer,
     pub(crate) clock: Arc<dyn Clock>,
-    _database: Database,
+    database: Database,
     _numbering: AbortOnDropHandle<()>,
 }
 
@@ -40,6 +41,11 @@ pub(crate) struct Copies;
 
 impl World {
     pub(crate) async fn start(database: Database) -> Self {
+        Self::of("things", database).await
+    }
+
+    /// With a name of its own for the publisher, where something else is shared.
+    pub(crate) async fn of(publisher: &str, database: Database) -> Self {
         let db = Db::open(&database.url, DEFAULT_CONNECTIONS).await.unwrap();
         db.migrate(&migrations()).await.unwrap();
         let mut tx = db.begin().await.unwrap();
@@ -53,8 +59,8 @@ impl World {
                 "CREATE TABLE copies (id BLOB PRIMARY KEY NOT NULL, version INTEGER NOT NULL) STRICT",
             ),
             (
-                "CREATE TABLE effects (event_id uuid PRIMARY KEY, pos bigint NOT NULL, times bigint NOT NULL)",
-                "CREATE TABLE effects (event_id BLOB PRIMARY KEY NOT NULL, pos INTEGER NOT NULL, times INTEGER NOT NULL) STRICT",
+                "CREATE TABLE effects (event_id uuid PRIMARY KEY, pos bigint NOT NULL, times bigint NOT NULL, newer bigint NOT NULL)",
+                "CREATE TABLE effects (event_id BLOB PRIMARY KEY NOT NULL, pos INTEGER NOT NULL, times INTEGER NOT NULL, newer INTEGER NOT NULL) STRICT",
             ),
         ] {
             tx.q(sql).run().await.unwrap();
@@ -62,12 +68,19 @@ impl World {
         tx.commit().await.unwrap();
         let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
         let publication = SqlPublication::new(db.clone(), outbox.clone(), Arc::new(Things(db.clone())));
-        let server = EventsServer::new("things", Arc::new(publication.clone()), clock.clone());
+        let server = EventsServer::new(publisher, Arc::new(publication.clone()), clock.clone());
         let numbering = {
             let publication = publication.clone();
             tokio::spawn(async move { publication.run(&SystemClock, &SharedRng::seeded(1)).await })
         };
-        Self { db, outbox, publication, server, clock, _database: database, _numbering: AbortOnDropHandle::new(numbering) }
+        let (publisher, _numbering) = (publisher.to_owned(), AbortOnDropHandle::new(numbering));
+        Self { publisher, db, outbox, publication, server, clock, database, _numbering }
+    }
+
+    /// What to open to see the same.
+    #[allow(dead_code, reason = "for tests of other crates, which use this file too")]
+    pub(crate) fn url(&self) -> &str {
+        &self.database.url
     }
 
     /// Changes a thing, and tells of it.
@@ -98,15 +111,17 @@ impl World {
         self.replica_on(name, Arc::new(self.feed()))
     }
 
-    pub(crate) fn replica_on(&self, name: &str, feed: Arc<dyn sinew_events::Feed>) -> Replica {
-        let config =
-            SubscriptionConfig { lease: Duration::from_millis(600), look: Duration::from_millis(50), ..Default::default() };
-        let rng = Arc::new(SharedRng::seeded(7));
-        let (db, clock) = (self.db.clone(), self.clock.clone());
-        let subscription = Subscription::new(("copier", "things", name), db, feed, Arc::new(Copies), config, (clock, rng));
-        let shutdown = CancellationToken::new();
-        let task = AbortOnDropHandle::new(tokio::spawn(subscription.run(shutdown.clone())));
-        Replica { shutdown, task }
+    pub(crate) fn replica_on(&self, name: &str, feed: Arc<dyn Feed>) -> Replica {
+        self.replica_with(name, feed, Arc::new(Copies))
+    }
+
+    pub(crate) fn replica_with(&self, name: &str, feed: Arc<dyn Feed>, projection: Arc<dyn Projection>) -> Replica {
+        Replica::start(|shutdown| self.subscription_of(name, self.db.clone(), feed, projection).run(shutdown))
+    }
+
+    pub(crate) fn subscription_of(&self, name: &str, db: Db, feed: Arc<dyn Feed>, projection: Arc<dyn Projection>) -> Subscription {
+        let shared: (_, Arc<dyn Rng>) = (self.clock.clone(), Arc::new(SharedRng::seeded(7)));
+        Subscription::new(("copier", &self.publisher, name), db, feed, projection, config(), shared)
     }
 
     pub(crate) fn admin(&self) -> SubscriptionsAdmin {
@@ -136,6 +151,13 @@ impl World {
         self.db.snapshot().await.unwrap().q(sql).all().await.unwrap()
     }
 
+    /// How many took effect after a newer one of the same thing.
+    pub(crate) async fn out_of_order(&self) -> i64 {
+        let sql = "SELECT count(*) FROM effects WHERE newer > 0";
+        let (count,): (i64,) = self.db.snapshot().await.unwrap().q(sql).one().await.unwrap();
+        count
+    }
+
     /// Waits until a replica of this name follows.
     pub(crate) async fn followed_by(&self, name: &str) {
         self.subscription(&format!("{name} to follow"), |s| s.owner.as_deref().is_some_and(|owner| owner.starts_with(name))).await;
@@ -149,11 +171,24 @@ impl World {
     ) -> sinew_events::SubscriptionStatus {
         testkit::wait_for(what, SOON, async || {
             let all = self.admin().list().await.map_err(|e| e.to_string())?;
-            all.iter().find(|s| so(s)).cloned().ok_or_else(|| format!("{all:?}"))
+            all.iter().find(|s| s.consumer == "copier" && so(s)).cloned().ok_or_else(|| format!("{all:?}"))
         })
         .await
         .unwrap()
     }
+}
+
+impl Replica {
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(CancellationToken) -> F) -> Self {
+        let shutdown = CancellationToken::new();
+        let task = AbortOnDropHandle::new(tokio::spawn(run(shutdown.clone())));
+        Self { shutdown, task }
+    }
+}
+
+/// Leases and looks short enough to be waited for.
+pub(crate) fn config() -> SubscriptionConfig {
+    SubscriptionConfig { lease: Duration::from_millis(600), look: Duration::from_millis(50), ..Default::default() }
 }
 
 pub(crate) fn event(id: Uuid, version: i64) -> NewEvent<'static> {
@@ -175,13 +210,15 @@ impl Projection for Copies {
     fn apply<'a>(&'a self, tx: &'a mut Tx, event: &'a Event) -> BoxFuture<'a, Result<(), ProjectionError>> {
         Box::pin(async move {
             let said: prost_types::Duration = event.message()?;
+            let newer = "SELECT count(*) FROM copies WHERE id = $1 AND version > $2";
+            let (newer,): (i64,) = tx.q(newer).bind(event.aggregate).bind(said.seconds).one().await?;
             let sql = "INSERT INTO copies (id, version) VALUES ($1, $2)
                        ON CONFLICT (id) DO UPDATE SET version = excluded.version WHERE copies.version <= excluded.version";
             tx.q(sql).bind(event.aggregate).bind(said.seconds).run().await?;
             if event.pos > 0 {
-                let sql = "INSERT INTO effects (event_id, pos, times) VALUES ($1, $2, 1)
+                let sql = "INSERT INTO effects (event_id, pos, times, newer) VALUES ($1, $2, 1, $3)
                            ON CONFLICT (event_id) DO UPDATE SET times = effects.times + 1";
-                tx.q(sql).bind(event.event_id).bind(event.pos).run().await?;
+                tx.q(sql).bind(event.event_id).bind(event.pos).bind(newer).run().await?;
             }
             Ok(())
         })

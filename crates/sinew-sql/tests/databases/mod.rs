@@ -19,6 +19,14 @@ pub(crate) struct Database {
     _folder: Option<TempDir>,
 }
 
+#[allow(dead_code, reason = "for tests that need several")]
+impl Database {
+    /// An empty database of the same kind.
+    pub(crate) async fn another(&self) -> Self {
+        if self._folder.is_some() { sqlite().await } else { postgres().await }
+    }
+}
+
 /// An empty SQLite database in a file of its own.
 pub(crate) async fn sqlite() -> Database {
     let folder = TempDir::new().expect("temporary folder");

@@ -42,6 +42,13 @@ pub(super) fn telemetry_behind_its_door(tree: &Tree) -> Vec<Breach> {
     named(others, |_| true, |code| TELEMETRY.iter().copied().find(|w| has_word(code, w)))
 }
 
+/// The benchmark compares with the library itself, and logs are filtered by its name.
+pub(super) fn rabbitmq_behind_its_door(tree: &Tree) -> Vec<Breach> {
+    let others =
+        tree.rust().filter(|f| !matches!(f.of_crate(), "sinew-rabbitmq" | "bench" | "xtask") && !f.path.ends_with("/logs.rs"));
+    named(others, |_| true, |code| has_word(code, "lapin").then_some("lapin"))
+}
+
 pub(super) fn core_is_pure(tree: &Tree) -> Vec<Breach> {
     // `failpoint.rs` ends the process on purpose, in debug builds.
     let core = tree.rust().filter(|f| f.of_crate() == "sinew-core" && !f.path.ends_with("/failpoint.rs"));
@@ -105,6 +112,15 @@ mod tests {
             ("crates/sinew-telemetry/src/a.rs", "use opentelemetry::trace;\n"),
         ]);
         assert_eq!(telemetry_behind_its_door(&tree).len(), 1);
+    }
+
+    #[test]
+    fn the_client_of_the_broker_outside_its_crate_is_seen() {
+        let tree = Tree::planted([
+            ("crates/sinew-events/src/a.rs", "use lapin::Channel;\n"),
+            ("crates/sinew-rabbitmq/src/a.rs", "use lapin::Channel;\n"),
+        ]);
+        assert_eq!(rabbitmq_behind_its_door(&tree).len(), 1);
     }
 
     #[test]

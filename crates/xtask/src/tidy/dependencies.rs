@@ -13,6 +13,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("sinew-consul-embedded", &["sinew-core"]),
     ("sinew-telemetry", &["sinew-core"]),
     ("sinew-events", &["sinew-core", "sinew-proto", "sinew-sql", "sinew"]),
+    ("sinew-rabbitmq", &["sinew-core", "sinew-events"]),
     ("sinew-saga", &["sinew-core", "sinew-proto", "sinew-sql"]),
     ("sinew", &["sinew-client", "sinew-consul", "sinew-core", "sinew-proto", "sinew-server", "sinew-telemetry"]),
     ("sinew-gateway", &["sinew", "sinew-core", "sinew-proto"]),

@@ -28,6 +28,7 @@ const RULES: &[Rule] = &[
     ("domain code knows no wire and no store", boundaries::domain_is_pure),
     ("only the crates for it name Consul's API", boundaries::consul_behind_its_door),
     ("only sinew-telemetry names the telemetry libraries", boundaries::telemetry_behind_its_door),
+    ("only sinew-rabbitmq names the broker's client", boundaries::rabbitmq_behind_its_door),
     ("sinew-core performs no I/O and spawns nothing", boundaries::core_is_pure),
     ("dependencies point one way", dependencies::one_way),
     ("every spawned task has an owner", tasks::owned),

@@ -1,0 +1,69 @@
+//! Processes that are stopped and go on later, in one process.
+
+use crate::world::Replica;
+use sinew_core::BoxFuture;
+use sinew_events::{NewEvent, Outbox, Owned, PublicationError, SqlPublication};
+use sinew_sql::Db;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A replica on a thread of its own, which can be stopped as a signal stops a process: nothing of it runs, and its
+/// connections stay open.
+pub(crate) struct Freezer {
+    runtime: Option<tokio::runtime::Runtime>,
+    thaw: Option<std::sync::mpsc::Sender<()>>,
+}
+
+impl Freezer {
+    pub(crate) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self { runtime: Some(runtime), thaw: None }
+    }
+
+    pub(crate) fn run<F: Future<Output = Replica> + Send + 'static>(&self, start: F) {
+        self.runtime.as_ref().expect("not dropped").spawn(async move {
+            let _running = start.await;
+            std::future::pending::<()>().await
+        });
+    }
+
+    pub(crate) async fn freeze(&mut self) {
+        let (thaw, thawed) = std::sync::mpsc::channel::<()>();
+        let (frozen, is_frozen) = tokio::sync::oneshot::channel();
+        self.thaw = Some(thaw);
+        self.runtime.as_ref().expect("not dropped").spawn(async move {
+            frozen.send(()).ok();
+            thawed.recv().ok();
+        });
+        is_frozen.await.expect("frozen");
+    }
+
+    pub(crate) fn thaw(&mut self) {
+        self.thaw = None;
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw = None;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Connections of its own to the world's database: who freezes with a shared one in hand would freeze others too.
+pub(crate) async fn apart(url: &str) -> (Db, SqlPublication) {
+    let db = Db::open(url, 2).await.unwrap();
+    (db.clone(), SqlPublication::new(db, Outbox::default(), Arc::new(Nothing)))
+}
+
+/// A publisher that owns nothing yet.
+#[derive(Debug)]
+struct Nothing;
+
+impl Owned for Nothing {
+    fn page(&self, _: Option<Uuid>, _: usize) -> BoxFuture<'_, Result<Vec<NewEvent<'static>>, PublicationError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
