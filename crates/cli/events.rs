@@ -1,6 +1,7 @@
-//! `sinew events`: how far consumers are behind their publishers, and a copy taken anew.
+//! `sinew events`: how far consumers are behind their publishers, a copy taken anew, and what could not be read.
 
 use crate::{
+    dlq,
     exit::{Exit, chain},
     output::Format,
     registry::{Registry, admin_endpoints, direct},
@@ -39,6 +40,8 @@ enum Command {
         /// Whose events: user.
         publisher: String,
     },
+    /// Events that a consumer could not read and the broker put aside.
+    Dlq(dlq::Args),
 }
 
 /// One consumer of one publisher.
@@ -61,14 +64,16 @@ struct Lag {
 }
 
 pub(crate) async fn run(args: Args) -> Result<(), Exit> {
-    let registry = Registry::at(&args.consul)?;
     match args.command {
+        Command::Dlq(dlq) => dlq::run(dlq, args.output).await,
         Command::Lag => {
+            let registry = Registry::at(&args.consul)?;
             let lags = lags(&registry).await?;
             let headings = ["consumer", "publisher", "position", "head", "behind", "owner", "trouble"];
             args.output.print(&lags, &headings, |lags| lags.iter().map(Lag::cells).collect())
         }
         Command::Rebuild { consumer, publisher } => {
+            let registry = Registry::at(&args.consul)?;
             let mut subscriptions = SubscriptionsServiceClient::new(registry.admin(&consumer).await?);
             match subscriptions.rebuild(RebuildRequest { publisher: publisher.clone() }).await {
                 Ok(_) => {

@@ -6,6 +6,7 @@
 mod admin;
 mod agent;
 mod demo;
+mod dlq;
 mod events;
 mod exit;
 mod http;

@@ -7,8 +7,9 @@ use crate::{
 };
 use shop_order::{Deps, Feeds, GrpcInventory, GrpcPayments};
 use sinew::{Draining, Mesh, MeshServer, Verifier};
-use sinew_events::{EventsServer, MeshFeed, Publication};
+use sinew_events::{Checkpoint, EventsServer, Feed, MeshFeed, Publication, SubscriptionConfig};
 use sinew_gateway::{Gateway, GatewaySettings, MeshBackend};
+use sinew_rabbitmq::{Bus, Relay};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -69,41 +70,47 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
         .from_env()
         .map_err(|e| failed(&e))?;
     database_url()?;
+    let bus = Bus::from_env().map_err(|e| Exit::usage(chain(&e)))?;
     let asked = shutdown.clone().cancelled_owned();
     match service {
         Service::User => {
             let app = shop_user::App::build(shop_user::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
             let server = server(&mesh, app.publication(), keys::own(&mesh, &app)).add_service(app.service());
-            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
+            let relay = relay(bus, &mesh, app.publication(), app.checkpoint(mesh.clock()));
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), relay, server.run(asked)).await
         }
         Service::Product => {
             let app = shop_product::App::build(shop_product::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
             let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
-            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
+            let relay = relay(bus, &mesh, app.publication(), app.checkpoint(mesh.clock()));
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), relay, server.run(asked)).await
         }
         Service::Inventory => {
             let app = shop_inventory::App::build(shop_inventory::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
             let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
-            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
+            let relay = relay(bus, &mesh, app.publication(), app.checkpoint(mesh.clock()));
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), relay, server.run(asked)).await
         }
         Service::Payment => {
             let app = shop_payment::App::build(shop_payment::Config::from_env()).await.map_err(|e| store(&e))?;
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
             let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
-            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), server.run(asked)).await
+            let relay = relay(bus, &mesh, app.publication(), app.checkpoint(mesh.clock()));
+            beside(app.upkeep(&**mesh.clock(), &**mesh.rng()), relay, server.run(asked)).await
         }
         Service::Order => {
             let mesh = mesh.start().await.map_err(|e| failed(&e))?;
-            let feed = |publisher| Arc::new(MeshFeed::new(mesh.channel(publisher)));
+            let feed = |publisher| feed(bus.as_ref(), &mesh, publisher);
             let feeds = Feeds { users: feed("user"), products: feed("product"), instance: mesh.instance() };
             let deps = Deps::new(GrpcInventory::new(mesh.channel("inventory")), GrpcPayments::new(mesh.channel("payment")));
             let config = shop_order::Config::from_env();
             let app = shop_order::App::build(config, deps.following(feeds)).await.map_err(|e| store(&e))?;
             let server = server(&mesh, app.publication(), keys::verifier(&mesh)).add_service(app.service());
             let server = server.add_admin_service(app.admin_service()).add_admin_service(app.subscriptions_service());
+            let relay = relay(bus, &mesh, app.publication(), app.checkpoint(mesh.clock()));
             // Sagas go on while the last calls finish; what is then under way goes to the other replica.
             let hand_over = CancellationToken::new();
             let serving = async {
@@ -111,7 +118,7 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
                 hand_over.cancel();
                 served
             };
-            let (served, ()) = tokio::join!(serving, app.run(hand_over.clone()));
+            let (served, (), ()) = tokio::join!(serving, app.run(hand_over.clone()), relayed(relay, &hand_over));
             served.map_err(|e| failed(&e))
         }
         Service::Gateway => gateway(mesh, shutdown).await,
@@ -122,6 +129,27 @@ async fn serve(service: Service, shutdown: CancellationToken) -> Result<(), Exit
 fn server(mesh: &Mesh, publication: Arc<dyn Publication>, verifier: Arc<Verifier>) -> MeshServer {
     let events = EventsServer::new(mesh.name().as_str(), publication, mesh.clock().clone());
     mesh.server().verifier(verifier).add_shared_service(events.service())
+}
+
+/// A publisher's events: from the publisher itself, or through the broker where there is one.
+fn feed(bus: Option<&Bus>, mesh: &Mesh, publisher: &str) -> Arc<dyn Feed> {
+    let owner = Arc::new(MeshFeed::new(mesh.channel(publisher)));
+    match bus {
+        Some(bus) => Arc::new(bus.feed(publisher, owner)),
+        None => owner,
+    }
+}
+
+/// What hands this service's events to the broker, where there is one.
+fn relay(bus: Option<Bus>, mesh: &Mesh, publication: Arc<dyn Publication>, checkpoint: Arc<dyn Checkpoint>) -> Option<Relay> {
+    let (name, instance) = (mesh.name().as_str(), mesh.instance());
+    bus.map(|bus| bus.relay((name, &instance), publication, checkpoint, SubscriptionConfig::default(), mesh.rng().clone()))
+}
+
+async fn relayed(relay: Option<Relay>, shutdown: &CancellationToken) {
+    if let Some(relay) = relay {
+        relay.run(shutdown.clone()).await;
+    }
 }
 
 /// The HTTP edge: everything that the contracts open to the outside.
@@ -159,15 +187,26 @@ fn failed(error: &sinew::Error) -> Exit {
     if error.exit_code() == Exit::USAGE { Exit::usage(line) } else { Exit::unavailable(line) }
 }
 
-/// Serves, with upkeep that ends when the server has.
-async fn beside(upkeep: impl Future<Output = ()>, serving: impl Future<Output = Result<(), sinew::Error>>) -> Result<(), Exit> {
+/// Serves, with upkeep that ends when the server has; the relay then goes to another replica.
+async fn beside(
+    upkeep: impl Future<Output = ()>,
+    relay: Option<Relay>,
+    serving: impl Future<Output = Result<(), sinew::Error>>,
+) -> Result<(), Exit> {
+    let hand_over = CancellationToken::new();
+    let serving = async {
+        let served = serving.await;
+        hand_over.cancel();
+        served.map_err(|e| failed(&e))
+    };
     let upkeep = async {
         upkeep.await;
         std::future::pending().await
     };
+    let both = async { tokio::join!(serving, relayed(relay, &hand_over)).0 };
     tokio::select! {
         biased;
-        served = serving => served.map_err(|e| failed(&e)),
+        served = both => served,
         never = upkeep => never,
     }
 }

@@ -11,7 +11,8 @@ use contracts::order::v1::order_service_server::OrderServiceServer;
 use futures_util::future::join_all;
 use sinew_core::{Clock, Rng, SharedRng, SystemClock};
 use sinew_events::{
-    Feed, Outbox, Projection, Publication, SqlPublication, Subscription, SubscriptionsAdmin, idempotency::keep_swept,
+    Checkpoint, Feed, Outbox, Projection, Publication, SqlCheckpoint, SqlPublication, Subscription, SubscriptionsAdmin,
+    idempotency::keep_swept,
 };
 use sinew_proto::{
     events::v1::subscriptions_service_server::SubscriptionsServiceServer, saga::v1::saga_service_server::SagaServiceServer,
@@ -145,6 +146,11 @@ impl App {
     /// The service's events, to be delivered, and everything it owns.
     pub fn publication(&self) -> Arc<dyn Publication> {
         Arc::new(self.publication.clone())
+    }
+
+    /// How far the events are handed to a broker, where there is one.
+    pub fn checkpoint(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Checkpoint> {
+        Arc::new(SqlCheckpoint::of_bus(self.db.clone(), "order", clock.clone()))
     }
 
     /// The service's own database.

@@ -8,7 +8,7 @@ use crate::{
 };
 use contracts::payment::v1::payment_service_server::PaymentServiceServer;
 use sinew_core::{Clock, Rng, SystemClock};
-use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
+use sinew_events::{Checkpoint, Outbox, Publication, SqlCheckpoint, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db, Error};
 use std::sync::Arc;
 
@@ -52,6 +52,11 @@ impl App {
     /// The service's events, to be delivered, and everything it owns.
     pub fn publication(&self) -> Arc<dyn Publication> {
         Arc::new(self.publication.clone())
+    }
+
+    /// How far the events are handed to a broker, where there is one.
+    pub fn checkpoint(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Checkpoint> {
+        Arc::new(SqlCheckpoint::of_bus(self.db.clone(), "payment", clock.clone()))
     }
 
     /// Numbers events, and forgets old ones and old idempotency keys, for as long as it is polled. To be run beside the

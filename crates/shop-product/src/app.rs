@@ -7,7 +7,7 @@ use crate::{
 };
 use contracts::product::v1::product_service_server::ProductServiceServer;
 use sinew_core::{Clock, Rng, SystemClock};
-use sinew_events::Publication;
+use sinew_events::{Checkpoint, Publication};
 use std::sync::Arc;
 
 /// The service, ready to be served: its store is open and migrated.
@@ -44,6 +44,11 @@ impl App {
     /// The service's events, to be delivered, and everything it owns.
     pub fn publication(&self) -> Arc<dyn Publication> {
         self.store.publication()
+    }
+
+    /// How far the events are handed to a broker, where there is one.
+    pub fn checkpoint(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Checkpoint> {
+        self.store.checkpoint(clock)
     }
 
     /// Numbers events, and forgets old ones and old idempotency keys, for as long as it is polled. To be run beside the

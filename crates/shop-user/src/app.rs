@@ -9,7 +9,7 @@ use crate::{
 use contracts::user::v1::user_service_server::UserServiceServer;
 use sinew::KeySource;
 use sinew_core::{Clock, Rng, SystemClock};
-use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
+use sinew_events::{Checkpoint, Outbox, Publication, SqlCheckpoint, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db};
 use std::{sync::Arc, time::Duration};
 
@@ -115,6 +115,11 @@ impl App {
     /// The service's events, to be delivered, and everything it owns.
     pub fn publication(&self) -> Arc<dyn Publication> {
         Arc::new(self.publication.clone())
+    }
+
+    /// How far the events are handed to a broker, where there is one.
+    pub fn checkpoint(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Checkpoint> {
+        Arc::new(SqlCheckpoint::of_bus(self.db.clone(), "user", clock.clone()))
     }
 
     /// The service's own database.

@@ -1,6 +1,6 @@
 //! Why a gateway cannot be built or run.
 
-use crate::TemplateError;
+use crate::{RateError, TemplateError};
 
 /// What is wrong with the contracts or the settings. Found when the gateway is built, never by a request.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum BuildError {
         /// One such method.
         method: String,
     },
+    /// The store of rate limits cannot be used.
+    #[error(transparent)]
+    Rates(#[from] RateError),
     /// Something needed was not given.
     #[error("the gateway's builder was given no {0}")]
     Missing(&'static str),

@@ -8,7 +8,7 @@ use crate::{
     error::BuildError,
     keys::{JWKS_PATH, PublishedKeys},
     limits::Limits,
-    rate::{Classes, LoadKey, MemoryRates, RateStore, Rates},
+    rate::{Classes, LoadKey, MemoryRates, RateStore, RateUrl, Rates, RedisRates},
     reflection::Own,
     routes::{self, Found, Routes},
     serve,
@@ -36,6 +36,7 @@ pub struct Builder {
     classes: Classes,
     load_key: Option<LoadKey>,
     rates: Option<Arc<dyn RateStore>>,
+    rate_url: Option<RateUrl>,
     proxies: Vec<Cidr>,
     origins: Vec<HeaderValue>,
     forward: Vec<HeaderName>,
@@ -64,6 +65,7 @@ impl Gateway {
             classes: settings.classes,
             load_key: settings.load_key,
             rates: None,
+            rate_url: None,
             proxies: settings.proxies,
             origins: settings.origins,
             forward: Vec::new(),
@@ -130,6 +132,7 @@ impl Builder {
         self.origins.clone_from(&settings.origins);
         self.classes = settings.classes;
         self.load_key.clone_from(&settings.load_key);
+        self.rate_url.clone_from(&settings.rate_url);
         self.limits.body_bytes = settings.body_bytes;
         self
     }
@@ -180,7 +183,12 @@ impl Builder {
                 Arc::new(Verifier::new(Arc::new(source), &self.rules))
             }
         };
-        let store = self.rates.unwrap_or_else(|| Arc::new(MemoryRates::new(self.limits.rate_keys)));
+        let keys = self.limits.rate_keys;
+        let store: Arc<dyn RateStore> = match (self.rates, self.rate_url) {
+            (Some(store), _) => store,
+            (None, Some(url)) => Arc::new(RedisRates::open(&url, keys)?),
+            (None, None) => Arc::new(MemoryRates::new(keys)),
+        };
         let edge = Inner {
             catalogue,
             routes,

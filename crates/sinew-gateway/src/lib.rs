@@ -47,7 +47,7 @@ pub use client_addr::{Cidr, CidrError};
 pub use error::BuildError;
 pub use gateway::{Builder, Gateway};
 pub use limits::Limits;
-pub use rate::{Classes, LoadKey, MemoryRates, Quota, RateError, RateKey, RateStore, Verdict};
+pub use rate::{Classes, LoadKey, MemoryRates, Quota, RateError, RateKey, RateStore, RateUrl, RedisRates, Verdict};
 pub use routes::TemplateError;
 pub use settings::{GatewaySettings, GatewaySettingsError};
 

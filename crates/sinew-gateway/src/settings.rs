@@ -2,7 +2,7 @@
 
 use crate::{
     client_addr::Cidr,
-    rate::{Classes, LoadKey, Quota},
+    rate::{Classes, LoadKey, Quota, RateError, RateUrl},
 };
 use http::HeaderValue;
 use std::{env, fmt::Display, net::SocketAddr, str::FromStr};
@@ -20,6 +20,8 @@ pub struct GatewaySettings {
     pub load_key: Option<LoadKey>,
     /// `SINEW_RATE_ANONYMOUS`, `SINEW_RATE_USER`, `SINEW_RATE_ADMIN`, `SINEW_RATE_LOAD`: calls a second and at once, `50/100`, or `off`.
     pub classes: Classes,
+    /// `RATE_LIMIT_URL`: the Redis where quotas are kept for all gateways together; none.
+    pub rate_url: Option<RateUrl>,
     /// `SINEW_GATEWAY_MAX_BODY`: largest body of a REST request in bytes; 1 MiB.
     pub body_bytes: usize,
 }
@@ -44,6 +46,7 @@ impl Default for GatewaySettings {
             origins: Vec::new(),
             load_key: None,
             classes: Classes::default(),
+            rate_url: None,
             body_bytes: crate::Limits::default().body_bytes,
         }
     }
@@ -62,12 +65,10 @@ impl GatewaySettings {
     fn from_vars(get: impl Fn(&'static str) -> Option<String>) -> Result<Self, GatewaySettingsError> {
         let get = |name| get(name).filter(|v: &String| !v.trim().is_empty());
         let defaults = Self::default();
-        if let Some(value) = get("RATE_LIMIT_URL") {
-            // A URL may hold a password: only its scheme is shown.
-            let value = value.split(':').next().unwrap_or_default().to_owned();
-            let reason = "rate limits are kept in the gateway's own process; leave the variable out".into();
-            return Err(GatewaySettingsError { variable: "RATE_LIMIT_URL", value, reason });
-        }
+        // A URL may hold a password: only its scheme is shown.
+        let scheme = |url: &str| url.split(':').next().unwrap_or_default().to_owned();
+        let rate_url =
+            get("RATE_LIMIT_URL").map(|url| url.parse().map_err(|why: RateError| refuse("RATE_LIMIT_URL", &scheme(&url), &why.0)));
         let quota = |variable, default| match get(variable) {
             None => Ok(default),
             Some(value) if value.trim() == "off" => Ok(None),
@@ -103,6 +104,7 @@ impl GatewaySettings {
                 admin: quota("SINEW_RATE_ADMIN", defaults.classes.admin)?,
                 load: quota("SINEW_RATE_LOAD", defaults.classes.load)?,
             },
+            rate_url: rate_url.transpose()?,
             body_bytes: body.transpose()?.unwrap_or(defaults.body_bytes),
         })
     }
@@ -160,6 +162,8 @@ mod tests {
             assert_eq!((error.variable, error.value.as_str()), (name, bad));
         }
         assert!(!read("SINEW_RATE_LOAD_KEY", "secret").expect_err("too short").to_string().contains("secret"));
-        assert!(!read("RATE_LIMIT_URL", "redis://:secret@host").expect_err("not there yet").to_string().contains("secret"));
+        let error = read("RATE_LIMIT_URL", "http://:secret@host").expect_err("not Redis").to_string();
+        assert!(error.contains("RATE_LIMIT_URL=\"http\"") && error.contains("redis://") && !error.contains("secret"), "{error}");
+        assert!(!format!("{:?}", read("RATE_LIMIT_URL", "redis://:secret@host")).contains("secret"));
     }
 }

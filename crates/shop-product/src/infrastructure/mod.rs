@@ -3,6 +3,7 @@
 mod owned;
 mod record;
 mod redis_catalogue;
+mod redis_checkpoint;
 mod redis_publication;
 mod schema;
 mod sql_catalogue;

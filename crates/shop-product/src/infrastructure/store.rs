@@ -1,9 +1,9 @@
 //! The catalogue wherever its URL says it is.
 
-use super::{RedisCatalogue, SqlCatalogue, migrations};
+use super::{RedisCatalogue, SqlCatalogue, migrations, redis_checkpoint::RedisCheckpoint};
 use crate::domain::{Catalogue, Changes, Error, NewProduct, Page, Product, ProductId, Request};
 use sinew_core::{Clock, Rng};
-use sinew_events::{Outbox, Publication, SqlPublication, idempotency::keep_swept};
+use sinew_events::{Checkpoint, Outbox, Publication, SqlCheckpoint, SqlPublication, idempotency::keep_swept};
 use sinew_sql::{DEFAULT_CONNECTIONS, Db};
 use std::sync::Arc;
 
@@ -58,6 +58,14 @@ impl Store {
         match self {
             Self::Sql { publication, .. } => Arc::new(publication.clone()),
             Self::Redis(catalogue) => Arc::new(catalogue.clone()),
+        }
+    }
+
+    /// How far the events are handed to a broker, where there is one.
+    pub fn checkpoint(&self, clock: &Arc<dyn Clock>) -> Arc<dyn Checkpoint> {
+        match self {
+            Self::Sql { db, .. } => Arc::new(SqlCheckpoint::of_bus(db.clone(), "product", clock.clone())),
+            Self::Redis(catalogue) => Arc::new(RedisCheckpoint::new(catalogue, clock.clone())),
         }
     }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// Calls a second in the long run; at least 1.
-    per_second: u32,
+    pub(super) per_second: u32,
     /// Calls at once after a rest; at least 1.
-    burst: u32,
+    pub(super) burst: u32,
 }
 
 /// What a quota says to one call.

@@ -3,10 +3,12 @@
 mod gcra;
 mod load_key;
 mod memory;
+mod redis;
 
 pub use gcra::{Quota, Verdict};
 pub use load_key::LoadKey;
 pub use memory::MemoryRates;
+pub use redis::{RateUrl, RedisRates};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sinew::{Claims, Role};
@@ -29,7 +31,7 @@ pub enum RateKey {
 
 /// A store that cannot answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the store of rate limits does not answer: {0}")]
+#[error("rate limits: {0}")]
 pub struct RateError(pub String);
 
 /// Keeps quotas.
