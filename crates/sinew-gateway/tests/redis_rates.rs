@@ -1,12 +1,12 @@
 //! Quotas in a real Redis.
 
 use sinew_gateway::{MemoryRates, Quota, RateKey, RateStore, RedisRates};
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Duration};
 use testkit::{Redis, wait_for};
-use tokio::{task::JoinSet, time::sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -14,20 +14,13 @@ fn subject(name: &str) -> RateKey {
     RateKey::Subject(name.into())
 }
 
-fn open(redis: &Redis) -> RedisRates {
-    RedisRates::open(&redis.url().parse().expect("an address"), 100).expect("a client")
-}
-
-fn quota(rate: u32, burst: u32) -> Quota {
-    Quota::new(rate, burst).expect("a quota")
-}
-
 #[tokio::test]
 async fn gateways_share_a_quota_to_the_call() {
     let redis = Redis::start().await.unwrap();
-    let gateways: Vec<_> = (0..2).map(|_| std::sync::Arc::new(open(&redis))).collect();
+    let gateways: Vec<_> =
+        (0..2).map(|_| std::sync::Arc::new(RedisRates::open(&redis.url().parse().unwrap(), 100).unwrap())).collect();
     // So slow that no call comes back meanwhile.
-    let (key, quota) = (subject("ada"), quota(1, 20));
+    let (key, quota) = (subject("ada"), Quota::new(1, 20).unwrap());
     let mut calls = JoinSet::new();
     for n in 0..60 {
         let (gateway, key) = (gateways[n % 2].clone(), key.clone());
@@ -44,8 +37,8 @@ async fn gateways_share_a_quota_to_the_call() {
 #[tokio::test]
 async fn who_waits_as_told_gets_through_and_the_headers_are_those_of_one_process() {
     let redis = Redis::start().await.unwrap();
-    let (together, alone) = (open(&redis), MemoryRates::new(100));
-    let (key, quota) = (subject("ada"), quota(2, 3));
+    let (together, alone) = (RedisRates::open(&redis.url().parse().unwrap(), 100).unwrap(), MemoryRates::new(100));
+    let (key, quota) = (subject("ada"), Quota::new(2, 3).unwrap());
     for _ in 0..3 {
         let (one, other) = (together.take(&key, quota).await.unwrap(), alone.take(&key, quota).await.unwrap());
         assert_eq!((one.wait, one.limit, one.remaining), (other.wait, other.limit, other.remaining));
@@ -55,15 +48,15 @@ async fn who_waits_as_told_gets_through_and_the_headers_are_those_of_one_process
     let told = together.take(&key, quota).await.unwrap();
     let wait = told.wait.expect("the quota is used up");
     assert!(wait <= Duration::from_millis(500), "{told:?}");
-    sleep_until((asked + wait + Duration::from_millis(5)).into()).await;
+    sleep_until(asked + wait + Duration::from_millis(5)).await;
     assert!(together.take(&key, quota).await.unwrap().wait.is_none());
 }
 
 #[tokio::test]
 async fn a_redis_that_is_away_or_stalls_costs_the_limit_of_others_and_no_call_its_time() {
     let mut redis = Redis::start().await.unwrap();
-    let gateway = open(&redis);
-    let (key, quota) = (subject("ada"), quota(1, 5));
+    let gateway = RedisRates::open(&redis.url().parse().unwrap(), 100).unwrap();
+    let (key, quota) = (subject("ada"), Quota::new(1, 5).unwrap());
     assert_eq!(gateway.take(&key, quota).await.unwrap().remaining, 4);
     redis.process().freeze().unwrap();
     let began = Instant::now();
@@ -79,8 +72,8 @@ async fn a_redis_that_is_away_or_stalls_costs_the_limit_of_others_and_no_call_it
         let fresh = subject("grace");
         gateway.take(&fresh, quota).await.map_err(|e| e.to_string())?;
         match shared(&redis.url(), "sinew:rate:subject:grace").await {
-            true => Ok(()),
-            false => Err("Redis was not asked".to_owned()),
+            Ok(true) => Ok(()),
+            other => Err(format!("whether Redis was asked: {other:?}")),
         }
     })
     .await
@@ -88,7 +81,7 @@ async fn a_redis_that_is_away_or_stalls_costs_the_limit_of_others_and_no_call_it
 }
 
 /// Whether Redis has this key.
-async fn shared(url: &str, key: &str) -> bool {
-    let mut redis = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    redis::cmd("EXISTS").arg(key).query_async(&mut redis).await.unwrap()
+async fn shared(url: &str, key: &str) -> redis::RedisResult<bool> {
+    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    redis::cmd("EXISTS").arg(key).query_async(&mut redis).await
 }
