@@ -1,6 +1,6 @@
 //! A whole system in one test: a registry, two replicas of each service, and somebody who calls them.
 
-use crate::{books::Books, collect};
+use crate::{books::Books, collect, engines::Engines};
 use anyhow::{Context, ensure};
 use contracts::{
     inventory::v1::inventory_service_client::InventoryServiceClient,
@@ -53,6 +53,7 @@ pub(crate) struct World {
     discover: Consul,
     services: BTreeMap<String, Running>,
     token: String,
+    engines: Option<Engines>,
 }
 
 impl Registry {
@@ -107,15 +108,20 @@ impl Registry {
 }
 
 impl World {
-    /// Everything running, seeded and passing.
+    /// Everything running, seeded and passing, on the embedded stores.
     pub(crate) async fn start(kind: Kind) -> anyhow::Result<Self> {
+        Self::start_on(kind, None).await
+    }
+
+    /// The same on these engines.
+    pub(crate) async fn start_on(kind: Kind, engines: Option<Engines>) -> anyhow::Result<Self> {
         let sinew = SinewProcess::new(env!("CARGO_BIN_EXE_sinew"))?;
         let registry = Registry::start(kind, &sinew).await?;
         let token = sinew.text(&["token"]).await?;
         let settings = sinew_consul::Settings { address: format!("http://{}", registry.address()), ..Default::default() };
         let discover = Consul::new(settings.clone())?;
         let mesh = Mesh::builder("e2e").policies(contracts::POLICIES).consul(settings).start().await?;
-        let mut world = Self { sinew, registry, mesh, discover, services: BTreeMap::new(), token };
+        let mut world = Self { sinew, registry, mesh, discover, services: BTreeMap::new(), token, engines };
         for service in SERVICES {
             for replica in 0..2 {
                 world.run(service, replica, None)?;
@@ -123,11 +129,14 @@ impl World {
         }
         world.all_passing(SOON).await?;
         let consul = world.registry.address();
+        if let Some(url) = world.engines.as_ref().map(|engines| engines.database("order")) {
+            world.sinew = world.sinew.env("DATABASE_URL", url);
+        }
         world.sinew.text(&["seed", "--consul", &consul]).await?;
         Ok(world)
     }
 
-    /// Starts a replica, in place of the one that was there; `failpoint` is where it will die.
+    /// Starts a replica, in place of the one that was there; `failpoint` is where it will fail and how: `order.place.before_commit=kill`.
     pub(crate) fn run(&mut self, service: &str, replica: u8, failpoint: Option<&str>) -> anyhow::Result<()> {
         let instance = format!("{service}-{replica}");
         self.services.remove(&instance);
@@ -138,8 +147,11 @@ impl World {
             .env("CONSUL_HTTP_ADDR", self.registry.address())
             .env("SINEW_INSTANCE", &instance)
             .env("SINEW_JWKS", jwks);
-        if let Some(name) = failpoint {
-            program = program.env("SINEW_FAILPOINT", format!("{name}=kill"));
+        for (name, value) in self.engines.iter().flat_map(|engines| engines.of_service(service)) {
+            program = program.env(name, value);
+        }
+        if let Some(failpoint) = failpoint {
+            program = program.env("SINEW_FAILPOINT", failpoint);
         }
         self.services.insert(instance, program.start()?);
         Ok(())

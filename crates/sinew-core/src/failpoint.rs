@@ -1,9 +1,16 @@
-//! Named places where a test may end the process.
+//! Named places where a test may make a process fail.
 //!
 //! `failpoint!("order.saga.after_charge")` does nothing unless `SINEW_FAILPOINT` names it, and does not exist at all
-//! in builds without `debug_assertions`. Several may be given: `a=kill,b=kill@2` (`@2`: only at the second visit).
+//! in builds without `debug_assertions`. Several may be given: `a=kill,b=stop@2` (`@2`: only at the second visit).
+//!
+//! | action | what happens there |
+//! |---|---|
+//! | `kill` | the process ends as by `kill -9` |
+//! | `stop` | the process freezes as by `kill -STOP`, until somebody thaws it |
+//! | `panic` | the work under way is torn down, and the process goes on |
+//! | `twice` | at places that ask [`doubled`]: what follows is done twice |
 
-/// Ends the process here when a test asks for it; nothing in release builds.
+/// Makes the process fail here when a test asks for it; nothing in release builds.
 #[macro_export]
 macro_rules! failpoint {
     ($name:expr) => {
@@ -16,13 +23,24 @@ macro_rules! failpoint {
 mod armed {
     use std::{
         collections::BTreeMap,
+        process::{Command, abort, id},
         sync::{
             OnceLock,
             atomic::{AtomicU32, Ordering},
         },
     };
 
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Action {
+        Kill,
+        Stop,
+        Panic,
+        Twice,
+    }
+
+    #[derive(Debug)]
     struct Point {
+        action: Action,
         at: u32,
         visits: AtomicU32,
     }
@@ -37,25 +55,76 @@ mod armed {
 
     fn parse(one: &str) -> Option<(String, Point)> {
         let (name, action) = one.split_once('=')?;
-        let at = match action.split_once('@') {
-            None if action == "kill" => 1,
-            Some(("kill", n)) => n.parse().ok()?,
+        let (action, at) = action.split_once('@').map_or((action, Some(1)), |(action, n)| (action, n.parse().ok()));
+        let action = match action {
+            "kill" => Action::Kill,
+            "stop" => Action::Stop,
+            "panic" => Action::Panic,
+            "twice" => Action::Twice,
             _ => return None,
         };
-        Some((name.to_owned(), Point { at, visits: AtomicU32::new(0) }))
+        Some((name.to_owned(), Point { action, at: at?, visits: AtomicU32::new(0) }))
     }
 
-    /// Ends the process as `kill -9` would, if this place was named.
+    /// What is to happen at this visit of the place. Tests wait for the line that it writes.
+    fn due(name: &str, is: impl Fn(Action) -> bool) -> Option<Action> {
+        let point = points().get(name).filter(|point| is(point.action))?;
+        if point.visits.fetch_add(1, Ordering::Relaxed) + 1 != point.at {
+            return None;
+        }
+        eprintln!("failpoint {name}: {:?}", point.action);
+        Some(point.action)
+    }
+
+    /// Fails as asked, if this place was named.
+    ///
+    /// # Panics
+    ///
+    /// When asked to.
     pub fn hit(name: &str) {
-        let Some(point) = points().get(name) else { return };
-        if point.visits.fetch_add(1, Ordering::Relaxed) + 1 == point.at {
-            eprintln!("failpoint {name}: ending the process");
-            // No destructor runs and no buffer is flushed: like a crash. `abort` would write a core file.
-            let _ = std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
-            std::process::abort();
+        match due(name, |action| action != Action::Twice) {
+            Some(Action::Kill) => {
+                // No destructor runs and no buffer is flushed: like a crash. `abort` would write a core file.
+                signal("-9");
+                abort();
+            }
+            Some(Action::Stop) => signal("-STOP"),
+            Some(Action::Panic) => panic!("failpoint {name}"),
+            Some(Action::Twice) | None => {}
+        }
+    }
+
+    /// Whether what follows is to be done twice.
+    pub fn doubled(name: &str) -> bool {
+        due(name, |action| action == Action::Twice).is_some()
+    }
+
+    fn signal(which: &str) {
+        let _ = Command::new("kill").args([which, &id().to_string()]).status();
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn actions_are_read_and_nonsense_is_none() {
+            let read = |one| parse(one).map(|(name, point)| (name, point.action, point.at));
+            assert_eq!(read("a.b=kill"), Some(("a.b".to_owned(), Action::Kill, 1)));
+            assert_eq!(read("a=stop@2"), Some(("a".to_owned(), Action::Stop, 2)));
+            assert_eq!(read("a=twice"), Some(("a".to_owned(), Action::Twice, 1)));
+            for nonsense in ["", "a", "a=", "a=die", "a=kill@", "a=kill@x"] {
+                assert_eq!(read(nonsense), None, "{nonsense}");
+            }
         }
     }
 }
 
 #[cfg(debug_assertions)]
-pub use armed::hit;
+pub use armed::{doubled, hit};
+
+/// Nothing is, in builds that ship.
+#[cfg(not(debug_assertions))]
+pub fn doubled(_name: &str) -> bool {
+    false
+}

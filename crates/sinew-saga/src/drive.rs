@@ -9,6 +9,7 @@ use crate::{
 };
 use sinew_core::{
     Context, context,
+    failpoint::doubled,
     trace::{OpenSpan, SpanKind, TraceContext},
 };
 use sinew_sql::retry;
@@ -87,8 +88,14 @@ impl<D: Data> Job<'_, D> {
         let span = self.trace.and_then(|trace| OpenSpan::below(trace, self.shared.clock.now(), &*self.shared.rng));
         let trace = span.as_ref().map(OpenSpan::context).or(self.trace);
         let inbound = Context { deadline: Some(Instant::now() + limit), trace, attempt: 0 };
-        let call = if forward { planned.step.act(&self.saga) } else { planned.step.undo(&self.saga) };
-        let outcome = context::scope(inbound, timeout(limit, call)).await;
+        let call = || if forward { planned.step.act(&self.saga) } else { planned.step.undo(&self.saga) };
+        let outcome = if doubled(&names.before_call) {
+            // Two at once, of which the later answer is lost.
+            let both = async { tokio::join!(timeout(limit, call()), timeout(limit, call())).0 };
+            context::scope(inbound, both).await
+        } else {
+            context::scope(inbound, timeout(limit, call())).await
+        };
         if let Some(span) = span {
             let definition = &self.shared.definition;
             let name = format!("saga {} {}{}", definition.name, planned.step.name(), if forward { "" } else { " undo" });
@@ -99,6 +106,10 @@ impl<D: Data> Job<'_, D> {
             };
             let attributes = vec![("saga.id", self.lease.id.to_string()), ("saga.epoch", self.lease.epoch.to_string())];
             span.end(name, SpanKind::Internal, self.shared.clock.now(), attributes, error);
+        }
+        if doubled(&names.after_call) {
+            // A repeat that was long on its way.
+            let _ = timeout(limit, call()).await;
         }
         pass(&names.after_call, probe).await;
         match outcome {
@@ -115,6 +126,10 @@ impl<D: Data> Job<'_, D> {
         loop {
             match retry(|| self.transact(state, event)).await {
                 Ok(Some(recorded)) => {
+                    if self.boundaries(state).is_some_and(|names| doubled(&names.after_commit)) {
+                        // A commit whose answer was lost.
+                        let _ = self.transact(state, event).await;
+                    }
                     self.tell(state, event, recorded.change.as_ref());
                     return Some(recorded);
                 }

@@ -60,9 +60,10 @@ impl Error {
         use sqlx::Error as E;
         let Self::Database(e) = self else { return matches!(self, Self::Open { .. }) };
         let unreachable = matches!(e, E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed);
-        // PostgreSQL's classes: 08 connection, 53 resources, 57P operator intervention, 58 system.
+        // PostgreSQL's classes: 08 connection, 53 resources, 57 operator intervention (statement time-out included), 58
+        // system; and 25P03 and 55P03, the time-outs of idle transactions and of locks.
         let code = code(e);
-        let class = |c: &str| c.len() == 5 && ["08", "53", "57P", "58"].iter().any(|class| c.starts_with(class));
+        let class = |c: &str| c.len() == 5 && ["08", "53", "57", "58", "25P03", "55P03"].iter().any(|class| c.starts_with(class));
         unreachable || self.is_transient() || code.as_deref().is_some_and(class)
     }
 }

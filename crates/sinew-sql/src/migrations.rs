@@ -35,6 +35,9 @@ impl Db {
             Self::Postgres(pool) => {
                 // A connection of its own: a failed run keeps sqlx's advisory lock until its connection ends.
                 let mut connection = pool.connect_options().connect().await?;
+                // A change of a large table takes as long as it takes, and so does waiting for another process to make it.
+                sqlx::query("SET statement_timeout = 0").execute(&mut connection).await?;
+                sqlx::query("SET lock_timeout = 0").execute(&mut connection).await?;
                 // Not `run`: its future is not `Send` in the eyes of the compiler.
                 let result = migrations.postgres.run_direct(None, &mut connection, false).await;
                 connection.close().await?;

@@ -218,6 +218,24 @@ async fn only_a_commit_wakes(database: Database) {
     assert_eq!(woken.load(Ordering::Relaxed), 1);
 }
 
+/// What a frozen process holds must not stop the others for longer than its lease.
+#[tokio::test]
+async fn postgres_ends_a_transaction_that_pauses() {
+    let database = databases::postgres().await;
+    let db = open(&database).await;
+    let mut frozen = db.begin().await.unwrap();
+    frozen.q("UPDATE counters SET n = 7").run().await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut other = db.begin().await.unwrap();
+    other.q("UPDATE counters SET n = n + 1").run().await.unwrap();
+    other.commit().await.unwrap();
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+    let thawed = frozen.q("UPDATE counters SET n = 8").run().await.unwrap_err();
+    assert!(thawed.is_unavailable(), "{thawed:?}");
+    drop(frozen);
+    assert_eq!(hits(&db).await, 1);
+}
+
 #[tokio::test]
 async fn what_cannot_be_opened_is_named_without_its_password() {
     let folder = tempfile::tempdir().unwrap();

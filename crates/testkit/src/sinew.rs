@@ -21,6 +21,7 @@ const OWN: &[&str] = &[
     "DATABASE_URL",
     "PAYMENT_PROVIDER_URL",
     "PRODUCT_STORE_URL",
+    "RATE_LIMIT_URL",
     "SINEW_FAILPOINT",
     "SINEW_JWKS",
 ];

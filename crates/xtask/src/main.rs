@@ -1,6 +1,7 @@
 //! Repository chores, one command each, without a single dependency: they build before anything else does.
 
 mod bench;
+mod faults;
 mod run;
 mod servers;
 mod test;
@@ -14,6 +15,7 @@ const USAGE: &str = "cargo xtask <command>
   test [nextest arguments]   every test, on real servers too; installs what it may, names what it may not
   tidy                       the invariants that no compiler checks
   bench <name> [arguments]   a benchmark, in release: `cargo xtask bench channel`
+  faults sagas               every fault at every place of the order saga, on real servers; `--budget 45m`, `--json`
   tools                      only fetches what tests need (Consul, grpcurl, servers)
 ";
 
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "tidy" => tidy::run(),
         "bench" => bench::run(rest),
+        "faults" => faults::run(rest),
         "tools" => servers::ensure().map(drop),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -1,8 +1,10 @@
 //! Running programs, and how a chore fails.
 
 use std::{
+    ffi::OsStr,
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// Why a chore failed, and the exit code that says so.
@@ -51,6 +53,27 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
         Ok(status) => Err(Failure::no(format!("`{shown}` ended with {status}"))),
         Err(error) => Err(Failure::missing(format!("`{shown}` cannot be started: {error}"))),
     }
+}
+
+/// Runs a command and passes on only those lines of its output.
+pub(crate) fn lines(command: &mut Command, wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let shown = shown(command);
+    let cannot = |error: io::Error| Failure::missing(format!("`{shown}` cannot be run: {error}"));
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(cannot)?;
+    let output = child.stdout.take().map(BufReader::new);
+    for line in output.into_iter().flat_map(BufRead::lines) {
+        let line = line.map_err(cannot)?;
+        if wanted(&line) {
+            println!("{line}");
+        }
+    }
+    let status = child.wait().map_err(cannot)?;
+    if status.success() { Ok(()) } else { Err(Failure::no(format!("`{shown}` ended with {status}"))) }
+}
+
+/// With this PATH.
+pub(crate) fn with<'a>(path: &OsStr, command: &'a mut Command) -> &'a mut Command {
+    command.env("PATH", path)
 }
 
 /// Whether a command exists and succeeds; it says nothing.

@@ -2,6 +2,7 @@
 
 use crate::run::{Failure, on_path, root, run, succeeds};
 use std::{
+    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -42,6 +43,14 @@ const PYTHON: Needed = Needed {
     what_for: "fetching grpcurl",
     there: || succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])),
 };
+
+/// A PATH on which tests find everything.
+pub(crate) fn path() -> Result<OsString, Failure> {
+    let tools = ensure()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(tools).chain(std::env::split_paths(&path));
+    std::env::join_paths(path).map_err(|e| Failure::no(format!("PATH: {e}")))
+}
 
 /// Makes sure of everything, and tells the folder that belongs in front of PATH.
 pub(crate) fn ensure() -> Result<PathBuf, Failure> {

@@ -1,0 +1,321 @@
+//! A process that fails at any of the places where it hurts: every order still ends, and everything happened exactly once.
+//!
+//! The test of the build takes a slice of the faults, another each day, and says which; `cargo xtask faults sagas` takes
+//! all of them, and then pairs for as long as it may.
+
+use crate::{
+    engines::Engines,
+    world::{Kind, PLENTY, SCARCE, SOON, World},
+};
+use anyhow::{Context, ensure};
+use contracts::order::v1::{CancelOrderRequest, OrderState};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+use testkit::wait_for;
+use tokio::time::Instant;
+
+/// From the moment the dead process is back.
+const TERMINAL: Duration = Duration::from_secs(10);
+
+/// While a process is frozen, from the moment the other one is there.
+const TAKEN_OVER: Duration = Duration::from_secs(30);
+
+/// Orders whose bank is silent may take until the saga's patience with it ends.
+const SILENT_BANK: Duration = Duration::from_secs(40);
+
+/// Faults of the daily slice on real engines: about two minutes of them.
+const SLICE: usize = 32;
+
+/// How a process fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It is killed.
+    Kill,
+    /// It freezes, past all leases, and thaws when others have gone on.
+    Stop,
+    /// The work at that place is torn down.
+    Panic,
+    /// What is sent or written there is sent or written twice.
+    Twice,
+}
+
+/// One fault at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Case {
+    service: &'static str,
+    place: String,
+    fault: Fault,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+            Self::Panic => "panic",
+            Self::Twice => "twice",
+        })
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.place, self.fault)
+    }
+}
+
+/// Every place with every fault that it knows.
+fn cases() -> Vec<Case> {
+    let order = shop_order::failpoints();
+    // Confirming is its own commit: its outcome is never unknown, and after it nothing is undone.
+    let reachable = order.into_iter().filter(|place| !place.starts_with("order.saga.confirm.undo."));
+    let mut places: Vec<(&str, String)> = reachable.map(|place| ("order", place)).collect();
+    places.extend(shop_inventory::FAILPOINTS.iter().map(|place| ("inventory", (*place).to_owned())));
+    places.extend(shop_payment::FAILPOINTS.iter().map(|place| ("payment", (*place).to_owned())));
+    let known = |place: &str| match () {
+        () if place.starts_with("order.saga.") && !place.ends_with(".before_commit") => {
+            vec![Fault::Kill, Fault::Stop, Fault::Panic, Fault::Twice]
+        }
+        () => vec![Fault::Kill, Fault::Stop, Fault::Panic],
+    };
+    let of_one = |(service, place): (&'static str, String)| {
+        known(&place).into_iter().map(move |fault| Case { service, place: place.clone(), fault })
+    };
+    places.into_iter().flat_map(of_one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_place_in_any_participant_leaves_one_story() -> anyhow::Result<()> {
+    let mut world = World::start(Kind::Embedded).await?;
+    let kills: Vec<_> = cases().into_iter().filter(|case| case.fault == Fault::Kill).collect();
+    ensure!(kills.len() >= 20, "only {} places to die: is a list empty?", kills.len());
+    for case in kills {
+        eprintln!("{case}");
+        world.suffer(&case).await.with_context(|| case.to_string())?;
+    }
+    Ok(())
+}
+
+/// Consul, PostgreSQL and RabbitMQ; each day another part of the faults.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_fault_at_any_place_leaves_one_story_on_real_engines() -> anyhow::Result<()> {
+    let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
+    let (all, today) = (cases(), SystemTime::UNIX_EPOCH.elapsed()?.as_secs() / 86_400);
+    let slices = all.len().div_ceil(SLICE);
+    let slice = usize::try_from(today)? % slices;
+    eprintln!("slice {} of {slices}", slice + 1);
+    for case in all.iter().skip(slice).step_by(slices) {
+        eprintln!("{case}");
+        world.suffer(case).await.with_context(|| case.to_string())?;
+    }
+    Ok(())
+}
+
+/// All faults, and then pairs of them for as long as `SINEW_FAULTS_BUDGET` seconds last. Writes a JSON object for each.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: cargo xtask faults sagas"]
+async fn sagas() -> anyhow::Result<()> {
+    let budget = Duration::from_secs(std::env::var("SINEW_FAULTS_BUDGET").ok().and_then(|b| b.parse().ok()).unwrap_or(2_700));
+    let seed = std::env::var("SINEW_FAULTS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+    let (began, mut failed) = (Instant::now(), 0u32);
+    let all = cases();
+    let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
+    let singles: Vec<Vec<&Case>> = all.iter().map(|case| vec![case]).collect();
+    let kills: Vec<&Case> = all.iter().filter(|case| case.fault == Fault::Kill).collect();
+    let mut pairs: Vec<Vec<&Case>> = kills.iter().flat_map(|a| kills.iter().map(|b| vec![*a, *b])).collect();
+    shuffle(&mut pairs, seed);
+    for (phase, all) in [("every fault at every place", singles), ("a kill and then another", pairs)] {
+        let (mut done, of) = (0u32, all.len());
+        for faults in all {
+            if began.elapsed() > budget {
+                break;
+            }
+            let (case, since) = (faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" then "), Instant::now());
+            let mut outcome = Ok(());
+            for fault in faults {
+                outcome = outcome.and(world.suffer(fault).await);
+            }
+            done += 1;
+            let error = outcome.as_ref().err().map(|e| format!("{e:#}"));
+            let seconds = since.elapsed().as_secs_f64();
+            println!("{}", serde_json::json!({ "case": case, "held": error.is_none(), "seconds": seconds, "error": error }));
+            if error.is_some() {
+                failed += 1;
+                // What it left behind must not count against the next one.
+                world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
+            }
+        }
+        println!("{}", serde_json::json!({ "phase": phase, "done": done, "of": of, "failed": failed, "seed": seed }));
+    }
+    ensure!(failed == 0, "{failed} faults left more than one story");
+    Ok(())
+}
+
+/// Fisher and Yates, by a fixed generator (SplitMix64): a seed is the same order everywhere.
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut state = seed;
+    for at in (1..items.len()).rev() {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let other = ((mixed ^ (mixed >> 31)) % (at as u64 + 1)) as usize;
+        items.swap(at, other);
+    }
+}
+
+impl World {
+    /// One replica fails; afterwards all orders have ended and all books agree.
+    async fn suffer(&mut self, case: &Case) -> anyhow::Result<()> {
+        let Case { service, fault, .. } = case;
+        let (armed, other) = (format!("{service}-0"), format!("{service}-1"));
+        // The one that is armed is alone, so that its place is reached; the other comes back when it has failed.
+        self.leave(&other).await?;
+        self.run(service, 0, Some(&case.to_string()))?;
+        self.passing(service, 1, SOON).await?;
+        let silent = self.until_hit(&armed, case).await?;
+        if *fault == Fault::Stop {
+            // A test that froze others for a while may have thawed it.
+            self.replica(&armed)?.freeze()?;
+        }
+        self.run(service, 1, None)?;
+        match fault {
+            Fault::Kill => {
+                self.run(service, 0, None)?;
+                self.all_passing(SOON).await?;
+                self.all_ended(&silent, TERMINAL).await?;
+            }
+            Fault::Stop => {
+                self.all_ended(&silent, TAKEN_OVER).await?;
+                self.replica(&armed)?.thaw()?;
+                self.all_passing(SOON).await?;
+            }
+            Fault::Panic | Fault::Twice => {
+                self.all_passing(SOON).await?;
+                self.all_ended(&silent, TERMINAL).await?;
+            }
+        }
+        self.all_ended(&[], SILENT_BANK).await?;
+        self.books_agree().await?;
+        if *fault != Fault::Kill {
+            self.leave(&armed).await?;
+            self.run(service, 0, None)?;
+            self.all_passing(SOON).await?;
+        }
+        Ok(())
+    }
+
+    /// Places orders of every kind until the armed process has failed; gives those whose bank is silent. Answers may be
+    /// missing: the one who would give them may be the one who fails.
+    async fn until_hit(&mut self, armed: &str, case: &Case) -> anyhow::Result<Vec<String>> {
+        let mut silent = Vec::new();
+        for round in 0.. {
+            if case.place.starts_with("payment.refund.") {
+                self.turn_back_after_a_charge().await?;
+                // The lease of the dead coordinator must end first.
+                if self.hit(armed, case, TERMINAL).await.is_ok() {
+                    break;
+                }
+            }
+            let wishes = [(PLENTY, 1, "tok_ok"), (PLENTY, 1, "tok_declined"), (SCARCE, 4, "tok_ok"), (PLENTY, 1, "tok_timeout")];
+            for (product, quantity, card) in wishes {
+                let Ok(order) = self.place(product, quantity, card).await else { continue };
+                if card == "tok_timeout" {
+                    let cancel = CancelOrderRequest { idempotency_key: order.order_id.clone(), order_id: order.order_id.clone() };
+                    self.orders().cancel_order(self.request(cancel)?).await.ok();
+                    silent.push(order.order_id);
+                }
+            }
+            if round > 0 {
+                silent.extend(self.cancel_while_payment_is_frozen().await.unwrap_or_default());
+            }
+            // Sagas take milliseconds; the second round leaves time for an attempt to run out.
+            let limit = Duration::from_secs(if round > 0 { 6 } else { 2 });
+            match self.hit(armed, case, limit).await {
+                Ok(()) => break,
+                Err(error) => ensure!(round < 3, "{} is never reached: {error}", case.place),
+            }
+        }
+        Ok(silent)
+    }
+
+    /// Waits until the armed process has failed.
+    async fn hit(&mut self, armed: &str, case: &Case, limit: Duration) -> anyhow::Result<()> {
+        if case.fault == Fault::Kill {
+            return self.dies(armed, limit).await;
+        }
+        let told = format!("failpoint {}: {:?}", case.place, case.fault);
+        wait_for(&format!("{case} at {armed}"), limit, async || {
+            let log = self.replica(armed).map_err(|e| e.to_string())?.log();
+            if log.contains(&told) { Ok(()) } else { Err("it goes on as if nothing were".to_owned()) }
+        })
+        .await
+    }
+
+    /// Waits until a replica has died.
+    async fn dies(&mut self, replica: &str, limit: Duration) -> anyhow::Result<()> {
+        wait_for(&format!("the death of {replica}"), limit, async || {
+            let ended = self.replica(replica).map_err(|e| e.to_string())?.ended();
+            ended.map(drop).ok_or_else(|| "it lives".to_owned())
+        })
+        .await
+    }
+
+    /// An order that turns back while nobody knows whether it was charged: the way to a refund.
+    async fn cancel_while_payment_is_frozen(&mut self) -> anyhow::Result<Vec<String>> {
+        let alive: Vec<_> =
+            ["payment-0", "payment-1"].into_iter().filter(|p| self.replica(p).is_ok_and(|r| r.ended().is_none())).collect();
+        for payment in &alive {
+            self.replica(payment)?.freeze()?;
+        }
+        let turned = self.turn_back().await;
+        for payment in &alive {
+            self.replica(payment)?.thaw()?;
+        }
+        turned
+    }
+
+    async fn turn_back(&self) -> anyhow::Result<Vec<String>> {
+        let order_id = self.place(PLENTY, 1, "tok_ok").await?.order_id;
+        self.reaches(&order_id, OrderState::Processing).await?;
+        let cancel = CancelOrderRequest { idempotency_key: order_id.clone(), order_id: order_id.clone() };
+        self.orders().cancel_order(self.request(cancel)?).await?;
+        self.reaches(&order_id, OrderState::Compensating).await?;
+        Ok(vec![order_id])
+    }
+
+    /// An order that turns back with its money taken: its coordinator dies when it has charged and not yet written that
+    /// down, and before another takes over it is cancelled.
+    async fn turn_back_after_a_charge(&mut self) -> anyhow::Result<()> {
+        for replica in ["order-0", "order-1"] {
+            self.leave(replica).await?;
+        }
+        self.run("order", 0, Some("order.saga.charge.after_call=kill"))?;
+        self.passing("order", 1, SOON).await?;
+        let order_id = self.place(PLENTY, 1, "tok_ok").await?.order_id;
+        self.dies("order-0", SOON).await?;
+        for replica in 0..2 {
+            self.run("order", replica, None)?;
+        }
+        let cancel = CancelOrderRequest { idempotency_key: order_id.clone(), order_id: order_id.clone() };
+        wait_for("the cancellation", SOON, async || {
+            let request = self.request(cancel.clone()).map_err(|e| e.to_string())?;
+            match self.orders().cancel_order(request).await {
+                Ok(_) => Ok(()),
+                // Too late: somebody took over and completed it. The next round tries again.
+                Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(()),
+                Err(status) => Err(status.to_string()),
+            }
+        })
+        .await
+    }
+
+    async fn reaches(&self, order_id: &str, state: OrderState) -> anyhow::Result<()> {
+        wait_for(&format!("{state:?}"), TERMINAL, async || {
+            let order = self.order(order_id).await.map_err(|e| e.to_string())?;
+            if order.state() == state { Ok(()) } else { Err(format!("{order:?}")) }
+        })
+        .await
+    }
+}
