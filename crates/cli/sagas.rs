@@ -1,4 +1,4 @@
-//! `sinew sagas`: what the order service is in the middle of, asked on its admin ports.
+//! `sinew sagas`: what the order service is in the middle of, asked on its admin ports, and parked ones got going again.
 
 use crate::{
     exit::{Exit, chain},
@@ -6,10 +6,13 @@ use crate::{
     registry,
 };
 use serde::Serialize;
-use sinew_proto::saga::v1::{GetSagaRequest, ListSagasRequest, Saga, SagaEntry, SagaState, saga_service_client::SagaServiceClient};
+use sinew_proto::saga::v1::{
+    GetSagaRequest, ListSagasRequest, ResumeSagaRequest, Saga, SagaEntry, SagaState, SkipStepRequest,
+    saga_service_client::SagaServiceClient,
+};
 use tonic::{Code, Status};
 
-/// Looks at sagas.
+/// Looks at sagas, and gets parked ones going.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -50,6 +53,31 @@ enum Command {
     Show {
         /// Its id: the order's.
         id: String,
+
+        /// Its way so far as a Mermaid flowchart instead.
+        #[arg(long)]
+        graph: bool,
+    },
+    /// Has a parked saga try its failing step again.
+    Resume {
+        /// Its id.
+        id: String,
+
+        /// Why; kept in the saga's history with your name.
+        #[arg(long)]
+        note: String,
+    },
+    /// Declares a parked saga's failing step done by hand, and has it go on.
+    Skip {
+        /// Its id.
+        id: String,
+
+        /// The step, as `show` names it.
+        step: String,
+
+        /// What was done instead; kept in the saga's history with your name.
+        #[arg(long)]
+        note: String,
     },
 }
 
@@ -106,21 +134,57 @@ pub(crate) async fn run(args: Args) -> Result<(), Exit> {
             let headings = ["id", "state", "step", "attempts", "updated", "reason"];
             output.print(&shown, &headings, |shown| shown.iter().map(Shown::cells).collect())
         }
-        Command::Show { id } => {
-            let found = sagas.get_saga(GetSagaRequest { saga_id: id.clone() }).await.map_err(|e| match e.code() {
-                Code::NotFound => Exit::no(format!("{service} knows no saga {id}")),
-                Code::InvalidArgument => Exit::usage(e.message()),
-                _ => refused(&service, &e),
-            })?;
+        Command::Show { id, graph } => {
+            let found = sagas.get_saga(GetSagaRequest { saga_id: id.clone() }).await.map_err(|e| of_one(&service, &id, &e))?;
             let found = found.into_inner();
             let saga = found.saga.ok_or_else(|| Exit::unavailable(format!("{service} answered without the saga")))?;
             let story = Story { saga: saga.into(), history: found.history.into_iter().map(Happened::from).collect() };
+            if graph {
+                return crate::output::write(&story.graph());
+            }
             if output == Format::Text {
                 crate::output::write(&story.saga.paragraph())?;
             }
             let headings = ["time", "step", "what", "owner", "detail"];
             output.print(&story, &headings, |story| story.history.iter().map(Happened::cells).collect())
         }
+        Command::Resume { id, note } => {
+            let request = ResumeSagaRequest { saga_id: id.clone(), note: signed(&note)? };
+            let resumed = sagas.resume_saga(request).await.map_err(|e| of_one(&service, &id, &e))?;
+            changed(output, &service, resumed.into_inner().saga)
+        }
+        Command::Skip { id, step, note } => {
+            let request = SkipStepRequest { saga_id: id.clone(), step, note: signed(&note)? };
+            let skipped = sagas.skip_step(request).await.map_err(|e| of_one(&service, &id, &e))?;
+            changed(output, &service, skipped.into_inner().saga)
+        }
+    }
+}
+
+/// A note with the name of whoever is at the keyboard.
+fn signed(note: &str) -> Result<String, Exit> {
+    if note.trim().is_empty() {
+        return Err(Exit::usage("--note: say why; whoever reads the saga's history will ask"));
+    }
+    let user =
+        ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    Ok(format!("{}: {note}", user.as_deref().unwrap_or("somebody")))
+}
+
+/// Shows a saga as it is after a change.
+fn changed(output: Format, service: &str, saga: Option<Saga>) -> Result<(), Exit> {
+    let saga = Shown::from(saga.ok_or_else(|| Exit::unavailable(format!("{service} answered without the saga")))?);
+    let headings = ["id", "state", "step", "attempts", "updated", "reason"];
+    output.print(&saga, &headings, |saga| vec![saga.cells()])
+}
+
+/// Why one saga could not be shown or changed.
+fn of_one(service: &str, id: &str, status: &Status) -> Exit {
+    match status.code() {
+        Code::NotFound => Exit::no(format!("{service} knows no saga {id}")),
+        Code::FailedPrecondition => Exit::no(status.message()),
+        Code::InvalidArgument => Exit::usage(status.message()),
+        _ => refused(service, status),
     }
 }
 
@@ -196,6 +260,23 @@ impl Shown {
 impl From<SagaEntry> for Happened {
     fn from(entry: SagaEntry) -> Self {
         Self { time: time(entry.time), step: entry.step, what: entry.what, detail: entry.detail, owner: entry.owner }
+    }
+}
+
+impl Story {
+    /// What happened, in its order, for https://mermaid.js.org.
+    fn graph(&self) -> String {
+        let mut text = "flowchart LR\n".to_owned();
+        for (n, happened) in self.history.iter().enumerate() {
+            // Quotes end a label.
+            let label = format!("{} {}", happened.step, happened.what).trim().replace('"', "'");
+            let arrow = if n == 0 { String::new() } else { format!("n{} --> ", n - 1) };
+            text.push_str(&format!("  {arrow}n{n}[\"{label}\"]\n"));
+        }
+        let end = if self.saga.state == "parked" { format!("parked at {}", self.saga.step) } else { self.saga.state.to_owned() };
+        let from = self.history.len().checked_sub(1).map(|last| format!("n{last} --> ")).unwrap_or_default();
+        text.push_str(&format!("  {from}state([\"{end}\"])\n"));
+        text
     }
 }
 

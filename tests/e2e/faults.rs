@@ -98,9 +98,14 @@ async fn a_kill_at_any_place_in_any_participant_leaves_one_story() -> anyhow::Re
     Ok(())
 }
 
-/// Consul, PostgreSQL and RabbitMQ; each day another part of the faults.
+/// Consul, PostgreSQL and RabbitMQ; each day another part of the faults, or all with `cargo xtask faults sagas`.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_fault_at_any_place_leaves_one_story_on_real_engines() -> anyhow::Result<()> {
+    let set =
+        |name| std::env::var(name).ok().map(|value| value.parse::<u64>().with_context(|| format!("{name}={value}"))).transpose();
+    if let Some(budget) = set("SINEW_FAULTS_BUDGET")? {
+        return all_faults(Duration::from_secs(budget), set("SINEW_FAULTS_SEED")?.unwrap_or(1)).await;
+    }
     let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
     let (all, today) = (cases(), SystemTime::UNIX_EPOCH.elapsed()?.as_secs() / 86_400);
     let slices = all.len().div_ceil(SLICE);
@@ -113,12 +118,8 @@ async fn any_fault_at_any_place_leaves_one_story_on_real_engines() -> anyhow::Re
     Ok(())
 }
 
-/// All faults, and then pairs of them for as long as `SINEW_FAULTS_BUDGET` seconds last. Writes a JSON object for each.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes long: cargo xtask faults sagas"]
-async fn sagas() -> anyhow::Result<()> {
-    let budget = Duration::from_secs(std::env::var("SINEW_FAULTS_BUDGET").ok().and_then(|b| b.parse().ok()).unwrap_or(2_700));
-    let seed = std::env::var("SINEW_FAULTS_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+/// All faults, and then pairs of kills for as long as the budget lasts. Writes a JSON object for each.
+async fn all_faults(budget: Duration, seed: u64) -> anyhow::Result<()> {
     let (began, mut failed) = (Instant::now(), 0u32);
     let all = cases();
     let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;

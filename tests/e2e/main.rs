@@ -10,6 +10,7 @@ mod engines;
 mod events;
 mod faults;
 mod load;
+mod operator;
 mod orders;
 mod registry_loss;
 mod rest;
