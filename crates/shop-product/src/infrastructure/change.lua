@@ -1,7 +1,8 @@
 -- One change of the catalogue, all of it or nothing: product, index, event, answer for repeats.
--- KEYS: answer of the idempotency key, product, index, outbox, outbox position
+-- KEYS: answer of the idempotency key, product, index, outbox, outbox position, generation
 -- ARGV: fingerprint, seconds to keep it, id, version before (0: new), product,
---       event's kind, schema, payload, microseconds since 1970, traceparent, id
+--       event's kind, schema, payload, microseconds since 1970, traceparent, id, generation
+if redis.call('GET', KEYS[6]) ~= ARGV[12] then return {'lost', ''} end
 local kept = redis.call('HMGET', KEYS[1], 'fingerprint', 'product')
 if kept[1] then
   if kept[1] == ARGV[1] then return {'repeat', kept[2]} end

@@ -2,6 +2,10 @@
 //!
 //! A change is one script, which Redis runs alone: the product, its place in the index, its event and the answer for
 //! repeats are written together or not at all. Keys share a hash tag, so that it also holds on a cluster.
+//!
+//! A Redis that was flushed, or replaced by an empty one, looks like an empty catalogue. So the first service that opens it
+//! draws a generation, and whoever finds another one than it began with serves nothing more: wrong is worse than away. An
+//! operator restores the data, or restarts the services to begin anew with what is there.
 
 use super::record::{decode, encode, event, request_to_create, request_to_update};
 use crate::domain::{Catalogue, Changes, Error, NewProduct, Page, Product, ProductId, Request};
@@ -21,6 +25,8 @@ const KEPT: u64 = sinew_events::idempotency::KEPT.num_seconds().cast_unsigned();
 const INDEX: &str = "{product}:index";
 pub(super) const OUTBOX: &str = "{product}:outbox";
 pub(super) const POSITION: &str = "{product}:outbox:position";
+/// Tells this catalogue from another in the same place.
+pub(super) const GENERATION: &str = "{product}:generation";
 
 /// Products in Redis.
 #[derive(Clone)]
@@ -28,6 +34,7 @@ pub struct RedisCatalogue {
     redis: ConnectionManager,
     change: Arc<Script>,
     clock: Arc<dyn Clock>,
+    generation: Arc<str>,
     /// Wakes followers in this process.
     appended: Arc<Notify>,
 }
@@ -42,8 +49,16 @@ impl RedisCatalogue {
     /// Connects to `redis://…`; the connection is made anew whenever it breaks.
     pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let client = redis::Client::open(url)?;
-        let redis = client.get_connection_manager().await?;
-        Ok(Self { redis, change: Arc::new(Script::new(include_str!("change.lua"))), clock, appended: Arc::default() })
+        let mut redis = client.get_connection_manager().await?;
+        redis.set_nx::<_, _, ()>(GENERATION, Uuid::now_v7().to_string()).await?;
+        let generation: String = redis.get(GENERATION).await?;
+        let change = Arc::new(Script::new(include_str!("change.lua")));
+        Ok(Self { redis, change, clock, generation: generation.into(), appended: Arc::default() })
+    }
+
+    /// Refuses whatever was read together with another generation than ours.
+    pub(super) fn same(&self, generation: Option<&str>) -> Result<(), Error> {
+        if generation == Some(&*self.generation) { Ok(()) } else { Err(lost()) }
     }
 
     pub(super) fn connection(&self) -> ConnectionManager {
@@ -63,6 +78,7 @@ impl RedisCatalogue {
             .key(INDEX)
             .key(OUTBOX)
             .key(POSITION)
+            .key(GENERATION)
             .arg(fingerprint)
             .arg(KEPT)
             .arg(product.id.0.to_string())
@@ -74,6 +90,7 @@ impl RedisCatalogue {
             .arg(event.time.timestamp_micros())
             .arg(event.traceparent.unwrap_or_default())
             .arg(Uuid::now_v7().to_string())
+            .arg(&*self.generation)
             .invoke_async(&mut self.redis.clone())
             .await?;
         if outcome == "done" {
@@ -82,6 +99,7 @@ impl RedisCatalogue {
         match outcome.as_str() {
             "done" | "repeat" => Ok(Answer::Done(decode(&kept)?)),
             "reused" => Err(Error::KeyReused),
+            "lost" => Err(lost()),
             _ => Ok(Answer::Moved),
         }
     }
@@ -123,14 +141,20 @@ impl Catalogue for RedisCatalogue {
     }
 
     async fn get(&self, id: ProductId) -> Result<Product, Error> {
-        let json: Option<Vec<u8>> = self.redis.clone().hget(product_key(id), "product").await?;
+        let mut both = redis::pipe();
+        both.get(GENERATION).hget(product_key(id), "product");
+        let (generation, json): (Option<String>, Option<Vec<u8>>) = both.query_async(&mut self.redis.clone()).await?;
+        self.same(generation.as_deref())?;
         decode(&json.ok_or(Error::NotFound)?)
     }
 
     async fn list(&self, page: Page) -> Result<Vec<Product>, Error> {
         let after = page.after.map_or("-".to_owned(), |id| format!("({}", id.0));
         let mut redis = self.redis.clone();
-        let ids: Vec<String> = redis.zrangebylex_limit(INDEX, after, "+", 0, page.limit.cast_signed()).await?;
+        let mut both = redis::pipe();
+        both.get(GENERATION).zrangebylex_limit(INDEX, after, "+", 0, page.limit.cast_signed());
+        let (generation, ids): (Option<String>, Vec<String>) = both.query_async(&mut redis).await?;
+        self.same(generation.as_deref())?;
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -138,9 +162,14 @@ impl Catalogue for RedisCatalogue {
         for id in &ids {
             all.hget(format!("{{product}}:{id}"), "product");
         }
-        let found: Vec<Vec<u8>> = all.query_async(&mut redis).await?;
-        found.iter().map(|json| decode(json)).collect()
+        // One that is not there any more is a flush that came in between.
+        let found: Vec<Option<Vec<u8>>> = all.query_async(&mut redis).await?;
+        found.iter().map(|json| decode(json.as_deref().ok_or_else(lost)?)).collect()
     }
+}
+
+fn lost() -> Error {
+    Error::Unavailable("the product store lost its data: restore it, or restart this service to begin anew".into())
 }
 
 fn product_key(id: ProductId) -> String {

@@ -1,10 +1,10 @@
 //! The catalogue's events in Redis: a stream whose entries are named by their position.
 //!
 //! The script that makes a change draws the position and appends the entry, so there is no committed event without one.
-//! What a Redis that lost its memory (or its last second, with AOF every second) has forgotten is not hidden: its head is
-//! behind the consumers' positions then, and they take everything anew.
+//! What a Redis that lost its last second (AOF every second) has forgotten is not hidden: its head is behind the consumers'
+//! positions then, and they take everything anew. One that lost everything tells nothing until its services restart.
 
-use super::redis_catalogue::{OUTBOX, POSITION, RedisCatalogue};
+use super::redis_catalogue::{GENERATION, OUTBOX, POSITION, RedisCatalogue};
 use crate::domain::Error;
 use chrono::{DateTime, TimeDelta, Utc};
 use redis::{AsyncCommands, streams::StreamRangeReply};
@@ -55,15 +55,21 @@ impl RedisCatalogue {
 
     async fn try_extent(&self) -> Result<Extent, Error> {
         let mut both = redis::pipe();
-        both.get(POSITION).xrange_count(OUTBOX, "-", "+", 1);
-        let (head, first): (Option<i64>, StreamRangeReply) = both.query_async(&mut self.connection()).await?;
+        both.get(GENERATION).get(POSITION).xrange_count(OUTBOX, "-", "+", 1);
+        let (generation, head, first): (Option<String>, Option<i64>, StreamRangeReply) =
+            both.query_async(&mut self.connection()).await?;
+        self.same(generation.as_deref())?;
         let head = head.unwrap_or(0);
         let floor = events(first)?.first().map_or(head, |first| first.pos - 1);
         Ok(Extent { floor, head, pending: 0 })
     }
 
     async fn try_read(&self, after: i64, limit: usize) -> Result<Vec<Event>, Error> {
-        events(self.connection().xrange_count(OUTBOX, format!("{}-0", after + 1), "+", limit).await?)
+        let mut both = redis::pipe();
+        both.get(GENERATION).xrange_count(OUTBOX, format!("{}-0", after + 1), "+", limit);
+        let (generation, found): (Option<String>, StreamRangeReply) = both.query_async(&mut self.connection()).await?;
+        self.same(generation.as_deref())?;
+        events(found)
     }
 }
 

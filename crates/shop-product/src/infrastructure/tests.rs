@@ -49,7 +49,15 @@ async fn on_redis() {
     let catalogue = RedisCatalogue::open(&server.url(), Arc::new(SystemClock)).await.unwrap();
     suite(Arc::new(catalogue.clone())).await;
     redis::cmd("FLUSHALL").exec_async(&mut catalogue.connection()).await.unwrap();
-    // What is gone is told: the head is behind whoever followed.
+    // A flushed catalogue is not an empty one.
+    let page = Page { after: None, limit: 3 };
+    assert!(matches!(catalogue.list(page).await, Err(Error::Unavailable(_))));
+    assert!(matches!(catalogue.get(ProductId(Uuid::now_v7())).await, Err(Error::Unavailable(_))));
+    assert!(matches!(catalogue.create(&keyed(), &lamp()).await, Err(Error::Unavailable(_))));
+    assert!(Publication::extent(&catalogue).await.is_err() && catalogue.read(0, 1).await.is_err());
+    // Whoever begins anew finds it empty, and tells: the head is behind whoever followed.
+    let catalogue = RedisCatalogue::open(&server.url(), Arc::new(SystemClock)).await.unwrap();
+    assert_eq!(catalogue.list(page).await.unwrap(), []);
     assert_eq!(Publication::extent(&catalogue).await.unwrap(), Extent::default());
     publishes(&server.url()).await;
     let Extent { head, .. } = catalogue.extent().await.unwrap();
