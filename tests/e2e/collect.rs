@@ -29,8 +29,13 @@ pub(crate) async fn orders(mesh: &Mesh, token: &str) -> anyhow::Result<Vec<Order
     }
 }
 
-/// All books of a system on the embedded stores in `data`, whose shelves held `on_hand` before the first order.
-pub(crate) async fn books(mesh: &Mesh, token: &str, data: &Path, on_hand: BTreeMap<String, i64>) -> anyhow::Result<Books> {
+/// The ledger of a bank on the embedded stores.
+pub(crate) fn embedded_ledger(data: &Path) -> String {
+    format!("sqlite://{}", data.join("payment-provider.db").display())
+}
+
+/// All books of a system whose bank has its ledger there, and whose shelves held `on_hand` before the first order.
+pub(crate) async fn books(mesh: &Mesh, token: &str, ledger: &str, on_hand: BTreeMap<String, i64>) -> anyhow::Result<Books> {
     let mut books = Books { orders: orders(mesh, token).await?, ..Books::default() };
     let mut inventory = InventoryServiceClient::new(mesh.channel("inventory"));
     let mut page_token = String::new();
@@ -57,8 +62,7 @@ pub(crate) async fn books(mesh: &Mesh, token: &str, data: &Path, on_hand: BTreeM
         let request = GetStockRequest { product_id: product_id.clone() };
         books.stock.extend(inventory.get_stock(request).await?.into_inner().stock);
     }
-    let ledger = format!("sqlite://{}", data.join("payment-provider.db").display());
-    let ledger = sinew_sql::Db::open(&ledger, sinew_sql::DEFAULT_CONNECTIONS).await?;
+    let ledger = sinew_sql::Db::open(ledger, sinew_sql::DEFAULT_CONNECTIONS).await?;
     books.ledger = shop_payment::read_ledger(&ledger).await?;
     ledger.close().await;
     books.on_hand = on_hand;

@@ -1,7 +1,9 @@
 //! What users and products tell reaches the order service once and in order, whoever dies, and orders go on meanwhile.
 
 use crate::{
-    collect, on_both_registries,
+    collect,
+    engines::Engines,
+    on_both_registries,
     shop::Shop,
     world::{Kind, SOON},
 };
@@ -25,9 +27,9 @@ const RPS: &str = "20";
 
 impl Shop {
     /// Orders at a steady rate in a process of its own.
-    fn load(&self, seconds: u32) -> anyhow::Result<Running> {
+    pub(crate) fn load(&self, seconds: u32) -> anyhow::Result<Running> {
         let (gateway, duration) = (format!("http://{}", self.up.gateway), seconds.to_string());
-        self.sinew.program("load", &["load", "--gateway", &gateway, "--rps", RPS, "--duration", &duration]).start()
+        self.sinew.program("load", &["load", "--gateway", &gateway, "--rps", RPS, "--duration", &duration, "-o", "json"]).start()
     }
 
     /// Waits until the load has ended, and fails unless nothing failed and every accepted order has ended.
@@ -38,8 +40,11 @@ impl Shop {
     }
 
     async fn db(&self, service: &str) -> anyhow::Result<Db> {
-        Ok(Db::open(&format!("sqlite://{}", self.sinew.data().join(format!("{service}.db")).display()), DEFAULT_CONNECTIONS)
-            .await?)
+        let url = match &self.engines {
+            Some(engines) => engines.database(service),
+            None => format!("sqlite://{}", self.sinew.data().join(format!("{service}.db")).display()),
+        };
+        Ok(Db::open(&url, DEFAULT_CONNECTIONS).await?)
     }
 
     /// Waits until order's copies are as their owners have them.
@@ -60,7 +65,7 @@ impl Shop {
     }
 
     /// Fails unless every event since the consumer's snapshot took effect: the inbox holds each once, by its key.
-    async fn every_event_took_effect_once(&self, publisher: &'static str, inbox: &str) -> anyhow::Result<usize> {
+    pub(crate) async fn every_event_took_effect_once(&self, publisher: &'static str, inbox: &str) -> anyhow::Result<usize> {
         let (owner, order) = (self.db(publisher).await?, self.db("order").await?);
         let sql = "SELECT pos, event_id FROM outbox WHERE pos IS NOT NULL ORDER BY pos";
         let told: Vec<(i64, Uuid)> = owner.snapshot().await?.q(sql).all().await?;
@@ -75,21 +80,22 @@ impl Shop {
     }
 
     /// Collects what everybody holds and fails if it is not one story.
-    async fn books_agree(&self) -> anyhow::Result<usize> {
+    pub(crate) async fn books_agree(&self) -> anyhow::Result<usize> {
         let settings = sinew_consul::Settings { address: format!("http://{}", self.up.consul), ..Default::default() };
         let mesh = Mesh::builder("e2e").policies(contracts::POLICIES).consul(settings).start().await?;
         let mut on_hand = BTreeMap::new();
         for (product, pieces) in [("Teapot", 1_000_000), ("Cup", 1_000_000), ("Oolong, 100 g", 1_000_000), ("Kettle", 3)] {
             on_hand.insert(self.rest.product(product).await?, pieces);
         }
-        let books = collect::books(&mesh, &self.admin().await?, &self.sinew.data(), on_hand).await?;
+        let ledger = self.engines.as_ref().map_or_else(|| collect::embedded_ledger(&self.sinew.data()), Engines::ledger);
+        let books = collect::books(&mesh, &self.admin().await?, &ledger, on_hand).await?;
         let found = books.contradictions();
         ensure!(found.is_empty(), "the books disagree:\n  {}", found.join("\n  "));
         Ok(books.orders.len())
     }
 
     /// Gives a product another price, and a user another name.
-    async fn change(&self, admin: &str, product: &str, user: &str, n: usize) -> anyhow::Result<()> {
+    pub(crate) async fn change(&self, admin: &str, product: &str, user: &str, n: usize) -> anyhow::Result<()> {
         let price = json!({ "price": { "amount": 1_000 + n, "currency": "EUR" } });
         let name = json!({ "name": format!("Ada the {n}th") });
         for (path, body) in [(format!("/api/v1/products/{product}"), price), (format!("/api/v1/users/{user}"), name)] {

@@ -288,6 +288,7 @@ impl World {
 
     async fn books(&self) -> anyhow::Result<Books> {
         let on_hand = SHELVES.iter().map(|(p, n)| ((*p).to_owned(), *n)).collect();
-        collect::books(&self.mesh, &self.token, &self.sinew.data(), on_hand).await
+        let ledger = self.engines.as_ref().map_or_else(|| collect::embedded_ledger(&self.sinew.data()), Engines::ledger);
+        collect::books(&self.mesh, &self.token, &ledger, on_hand).await
     }
 }

@@ -70,6 +70,20 @@ impl Postgres {
         .await
     }
 
+    /// Kills it in the middle of whatever it does, starts it anew, and waits until it has recovered.
+    pub async fn crash(&mut self) -> anyhow::Result<()> {
+        let backends = children(self.server.pid());
+        self.server.kill()?;
+        // They notice by themselves, and hold the shared memory until then.
+        wait_for("the end of PostgreSQL's backends", START, async || {
+            let left: Vec<_> = backends.iter().filter(|pid| Path::new("/proc").join(pid.to_string()).exists()).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        })
+        .await?;
+        self.server.restart()?;
+        self.ready().await
+    }
+
     /// Creates an empty database and tells its URL.
     pub fn database(&self, name: &str) -> anyhow::Result<String> {
         let mut create = Command::new(self.bin.join("createdb"));
@@ -111,6 +125,12 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command.current_dir("/").output().with_context(|| format!("{command:?}"))?;
     ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// The processes whose parent this is.
+fn children(of: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| crate::process::parent(*pid) == Some(of)).collect()
 }
 
 #[cfg(test)]

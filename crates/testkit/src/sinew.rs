@@ -126,7 +126,7 @@ impl Up {
     /// The process id of one child, as the kernel tells the supervisor's children apart.
     pub fn child(&self, service: &str, instance: &str) -> anyhow::Result<u32> {
         let children = std::fs::read_dir("/proc")?.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-        let ours = children.filter(|pid| parent(*pid) == Some(self.process.pid()));
+        let ours = children.filter(|pid| crate::process::parent(*pid) == Some(self.process.pid()));
         let wanted = format!("SINEW_INSTANCE={instance}");
         let runs = |pid: &u32| {
             let read = |file: &str| std::fs::read(Path::new("/proc").join(pid.to_string()).join(file)).unwrap_or_default();
@@ -145,10 +145,4 @@ impl Up {
         })
         .await
     }
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold spaces; the parent is the second field after it.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
