@@ -264,7 +264,7 @@ impl From<SagaEntry> for Happened {
 }
 
 impl Story {
-    /// What happened, in its order, for https://mermaid.js.org.
+    /// What happened, in its order, as a Mermaid flowchart.
     fn graph(&self) -> String {
         let mut text = "flowchart LR\n".to_owned();
         for (n, happened) in self.history.iter().enumerate() {
