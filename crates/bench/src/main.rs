@@ -7,9 +7,11 @@
 mod call;
 mod channel;
 mod echo;
+mod events;
 mod logins;
 mod measure;
 mod registry;
+mod relay;
 mod report;
 mod serve;
 
@@ -32,6 +34,10 @@ enum Command {
     Channel(channel::Args),
     /// A flood of log-ins beside other requests, against a running system.
     Logins(logins::Args),
+    /// From commit to effect: events at a steady rate between two databases, by the mesh or by RabbitMQ.
+    Events(events::Args),
+    /// The relay to RabbitMQ against its bare client.
+    Relay(relay::Args),
     /// The server process.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -44,6 +50,8 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Channel(args) => channel::run(&args),
         Command::Logins(args) => logins::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
     }

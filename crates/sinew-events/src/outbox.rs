@@ -64,6 +64,9 @@ pub struct Event {
     pub traceparent: Option<String>,
 }
 
+/// The channel on which processes of one database tell each other that there are new positions.
+pub(crate) const NUMBERED: &str = "outbox";
+
 /// The outbox of one database; clones share the wake-up of whoever delivers.
 #[derive(Debug, Clone, Default)]
 pub struct Outbox {
@@ -114,6 +117,9 @@ impl Outbox {
                           ) UPDATE outbox SET pos = $1 + pending.k FROM pending WHERE outbox.seq = pending.seq";
             let numbered = tx.q(number).bind(base).bind(limit).run().await?.cast_signed();
             tx.q("UPDATE counters SET n = n + $1 WHERE name = 'outbox'").bind(numbered).run().await?;
+            if numbered > 0 {
+                tx.notify(NUMBERED).await?;
+            }
             tx.commit().await?;
             Ok(numbered)
         })

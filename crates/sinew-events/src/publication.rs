@@ -39,7 +39,8 @@ pub trait Publication: fmt::Debug + Send + Sync + 'static {
     /// At most `limit` events after position `after`, in order and without a gap.
     fn read(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, PublicationError>>;
 
-    /// Returns soon after there may be something new to read, and now and then for nothing.
+    /// Returns soon after there may be something new to read since it was **called**, and now and then for nothing. Call it
+    /// before [`read`](Self::read), and await it after a read that found nothing.
     fn changed(&self) -> BoxFuture<'_, ()>;
 
     /// Everything the publisher owns: see [`Owned::page`].

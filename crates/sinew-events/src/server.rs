@@ -154,6 +154,7 @@ impl Following {
     async fn read(&mut self) -> Result<proto::SubscribeResponse, Status> {
         let publication = self.server.publication.clone();
         loop {
+            let changed = publication.changed();
             let events = publication.read(self.after, self.size).await?;
             let full = events.len() == self.size;
             if events.first().is_some_and(|first| first.pos != self.after + 1) {
@@ -176,7 +177,7 @@ impl Following {
                 self.heartbeat = Instant::now() + HEARTBEAT;
                 return Ok(proto::SubscribeResponse { events: Vec::new(), head: extent.head });
             }
-            let _ = timeout(self.heartbeat - Instant::now(), publication.changed()).await;
+            let _ = timeout(self.heartbeat - Instant::now(), changed).await;
         }
     }
 

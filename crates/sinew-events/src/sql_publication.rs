@@ -3,11 +3,18 @@
 use crate::{
     Event, Extent, Outbox, Owned, Publication, PublicationError,
     checkpoint::{BUS, jittered},
+    outbox::NUMBERED,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sinew_core::{BoxFuture, Clock, Rng};
 use sinew_sql::{Db, Result, now, retry};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -28,8 +35,11 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How often to look for events of a process that died between its commit and its numbering. One indexed read.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How often followers look for what another process numbered. One indexed read.
+/// How often followers look for what another process numbered, where the database does not tell. One indexed read.
 const POLL: Duration = Duration::from_millis(50);
+
+/// The same where it does: a lost connection may swallow a wake-up.
+const POLL_BEHIND_LISTENING: Duration = Duration::from_secs(1);
 
 /// Events numbered per transaction.
 const NUMBERED_AT_ONCE: i64 = 500;
@@ -41,12 +51,13 @@ pub struct SqlPublication {
     outbox: Outbox,
     owned: Arc<dyn Owned>,
     numbered: watch::Sender<()>,
+    listening: Arc<AtomicBool>,
 }
 
 impl SqlPublication {
     /// Over an outbox of this database; `owned` tells everything for snapshots.
     pub fn new(db: Db, outbox: Outbox, owned: Arc<dyn Owned>) -> Self {
-        Self { db, outbox, owned, numbered: watch::Sender::new(()) }
+        Self { db, outbox, owned, numbered: watch::Sender::new(()), listening: Arc::default() }
     }
 
     /// Gives committed events their positions and forgets old ones, for as long as it is polled: a service runs it
@@ -56,6 +67,33 @@ impl SqlPublication {
     ///
     /// May be dropped at any place.
     pub async fn run(&self, clock: &dyn Clock, rng: &dyn Rng) {
+        tokio::join!(self.give_positions(clock, rng), self.listen(rng));
+    }
+
+    /// Passes on what other processes tell of new positions, where the database carries it.
+    async fn listen(&self, rng: &dyn Rng) {
+        loop {
+            match self.db.listen(NUMBERED).await {
+                Ok(None) => return,
+                Ok(Some(mut others)) => {
+                    self.listening.store(true, Relaxed);
+                    let lost = loop {
+                        // Also for what was said before we listened.
+                        self.numbered.send_replace(());
+                        if let Err(error) = others.heard().await {
+                            break error;
+                        }
+                    };
+                    self.listening.store(false, Relaxed);
+                    tracing::debug!(error = %lost, "not listening for other processes' events; looking for them");
+                }
+                Err(error) => tracing::debug!(%error, "not listening for other processes' events; looking for them"),
+            }
+            sleep(jittered(LOOK, rng)).await;
+        }
+    }
+
+    async fn give_positions(&self, clock: &dyn Clock, rng: &dyn Rng) {
         let mut sweep = Instant::now();
         loop {
             // A wake-up means that something of ours is there; silence, that a look is due.
@@ -134,9 +172,9 @@ impl Publication for SqlPublication {
 
     fn changed(&self) -> BoxFuture<'_, ()> {
         let mut numbered = self.numbered.subscribe();
+        let poll = if self.listening.load(Relaxed) { POLL_BEHIND_LISTENING } else { POLL };
         Box::pin(async move {
-            // What another process numbers, and what was numbered before we subscribed, is found by looking.
-            let _ = timeout(POLL, numbered.changed()).await;
+            let _ = timeout(poll, numbered.changed()).await;
         })
     }
 

@@ -27,6 +27,7 @@
 
 mod db;
 mod error;
+mod listen;
 mod migrations;
 mod retry;
 mod time;
@@ -35,6 +36,7 @@ mod url;
 
 pub use db::{DEFAULT_CONNECTIONS, Db};
 pub use error::{Error, Result};
+pub use listen::Listener;
 pub use migrations::Migrations;
 pub use retry::{Retry, retry};
 pub use time::now;

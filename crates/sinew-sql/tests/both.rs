@@ -218,6 +218,38 @@ async fn only_a_commit_wakes(database: Database) {
     assert_eq!(woken.load(Ordering::Relaxed), 1);
 }
 
+#[tokio::test]
+async fn a_commit_wakes_other_processes_on_postgres_and_a_rollback_nobody() {
+    let soon = std::time::Duration::from_secs(10);
+    let database = databases::postgres().await;
+    let (ours, theirs) = (open(&database).await, Db::open(&database.url, 2).await.unwrap());
+    let mut listener = theirs.listen("news").await.unwrap().expect("PostgreSQL can");
+    let mut other = theirs.listen("other").await.unwrap().expect("PostgreSQL can");
+    let mut rolled_back = ours.begin().await.unwrap();
+    rolled_back.notify("news").await.unwrap();
+    drop(rolled_back);
+    for channel in ["news", "other"] {
+        let mut tx = ours.begin().await.unwrap();
+        tx.notify(channel).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    tokio::time::timeout(soon, other.heard()).await.expect("hears the second").unwrap();
+    tokio::time::timeout(soon, listener.heard()).await.expect("hears the first").unwrap();
+    // What was rolled back would have come before both.
+    let nothing = tokio::time::timeout(std::time::Duration::ZERO, listener.heard()).await;
+    assert!(nothing.is_err(), "woken by a rollback");
+}
+
+#[tokio::test]
+async fn sqlite_has_no_wake_ups_between_processes() {
+    let database = databases::sqlite().await;
+    let db = open(&database).await;
+    assert!(db.listen("news").await.unwrap().is_none());
+    let mut tx = db.begin().await.unwrap();
+    tx.notify("news").await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 /// What a frozen process holds must not stop the others for longer than its lease.
 #[tokio::test]
 async fn postgres_ends_a_transaction_that_pauses() {

@@ -83,8 +83,9 @@ impl Publication for RedisCatalogue {
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
+        let appended = self.appended().notified();
         Box::pin(async {
-            let _ = timeout(POLL, self.appended().notified()).await;
+            let _ = timeout(POLL, appended).await;
         })
     }
 

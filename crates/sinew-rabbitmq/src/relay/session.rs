@@ -72,6 +72,7 @@ pub(super) async fn run(relay: &Relay, channel: &Channel, lease: &mut Lease) -> 
 async fn publish(relay: &Relay, channel: &Channel, mut after: i64, sent: mpsc::Sender<Sent>) -> Result<Infallible, Failure> {
     let mut look = Instant::now() + LOOK;
     loop {
+        let changed = relay.publication.changed();
         let events = relay.publication.read(after, BATCH).await?;
         let gap = events.first().is_some_and(|first| first.pos != after + 1);
         if gap || Instant::now() >= look {
@@ -83,7 +84,7 @@ async fn publish(relay: &Relay, channel: &Channel, mut after: i64, sent: mpsc::S
             }
         }
         let Some(last) = events.last().map(|event| event.pos) else {
-            relay.publication.changed().await;
+            changed.await;
             continue;
         };
         let head = if events.len() < BATCH { last } else { relay.publication.extent().await?.head.max(last) };
