@@ -76,7 +76,7 @@ async fn the_other_replica_takes_a_dead_ones_sagas_over_in_time(kind: Kind) -> a
     let mut world = World::start(kind).await?;
     // Whichever replica takes the order dies when the first step is recorded: the other never comes by there again.
     for replica in 0..2 {
-        world.run("order", replica, Some("order.saga.reserve.after_commit"))?;
+        world.run("order", replica, Some("order.saga.reserve.after_commit=kill"))?;
     }
     world.all_passing(SOON).await?;
     let order = world.place(PLENTY, 1, "tok_ok").await?;

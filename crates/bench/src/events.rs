@@ -4,7 +4,6 @@
 //! over loopback, or a private RabbitMQ. Latency is from the commit's own time stamp, taken before it began, to the
 //! consumer's transaction.
 
-use anyhow::Context;
 use hdrhistogram::Histogram;
 use serde_json::json;
 use sinew_core::{BoxFuture, Clock, SharedRng, SystemClock};
@@ -153,8 +152,12 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             .await
         }
     };
-    publisher.tell(1).await?;
-    seen(1, "the first event").await.context("nothing is delivered")?;
+    // What is told before the consumer follows is in its snapshot.
+    let began = wait_for("the first event", Duration::from_secs(60), async || {
+        publisher.tell(1).await.map_err(|e| e.to_string())?;
+        if ages.lock().unwrap_or_else(PoisonError::into_inner).is_empty() { Err("nothing is delivered".to_owned()) } else { Ok(()) }
+    });
+    began.await?;
     ages.lock().unwrap_or_else(PoisonError::into_inner).reset();
     let (start, mut told) = (Instant::now(), JoinSet::new());
     for n in 0..args.seconds * args.rate {

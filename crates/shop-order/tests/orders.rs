@@ -9,6 +9,7 @@ mod shop;
 
 use contracts::order::v1::{FailureReason, ListOrdersRequest, OrderState, PlaceOrderLine, PlaceOrderRequest};
 use databases::{Database, on_both};
+use serde_json::Value;
 use shop::{Others, Shop, customer, key, product};
 use shop_order::{Catalogue, SqlCatalogue};
 use sinew::{Claims, Role};
@@ -25,6 +26,7 @@ on_both! {
     a_declined_card_gives_the_stock_back
     too_little_stock_charges_nothing
     a_silent_payment_service_is_given_up_and_undone
+    sagas_that_earlier_versions_left_are_finished
     a_repeat_answers_with_the_first_ones_order
     concurrent_repeats_place_one_order
     a_cancel_in_time_undoes_the_order
@@ -55,6 +57,53 @@ async fn an_order_completes_and_tells(database: Database) {
     assert_eq!(ended.state(), OrderState::Completed);
     assert_eq!(shop.others.effects(&placed), ["reserved", "charged"]);
     assert_eq!(shop.events(&placed).await, [("order.placed".into(), 1), ("order.completed".into(), ended.version)]);
+}
+
+/// Rows as version 1 wrote them, at every place where a saga may be when its replica is replaced by newer code.
+async fn sagas_that_earlier_versions_left_are_finished(database: Database) {
+    let golden: Vec<Value> = serde_json::from_str(include_str!("golden/sagas-v1.json")).unwrap();
+    let held = Others { hold: Some(Semaphore::new(0)), ..Others::default() };
+    let shop = Shop::open(database, held).await;
+    let mut left = Vec::new();
+    for row in &golden {
+        let order = shop.place(shop.wish(3, "tok_ok")).await.unwrap();
+        shop.until(&order, |order| order.state() == OrderState::Processing).await;
+        left.push((row, order));
+    }
+    let db = shop.db.clone();
+    let mut tx = db.snapshot().await.unwrap();
+    let written: Vec<(String, i64, String)> = tx.q("SELECT phase, version, CAST(data AS text) FROM sagas").all().await.unwrap();
+    drop(tx);
+    let shape = |data: &Value| data.as_object().map(|o| o.keys().cloned().collect::<Vec<_>>());
+    for (phase, version, data) in written {
+        assert_eq!((&*phase, version), ("processing", 1), "a new version wants a golden file of its own");
+        assert_eq!(shape(&serde_json::from_str(&data).unwrap()), shape(&golden[0]["data"]), "what is written has changed");
+    }
+    // The replica dies, and what it left is what version 1 would have.
+    let shop = shop.stopped().await;
+    for (row, order) in &left {
+        let mut tx = db.begin().await.unwrap();
+        let sql = "UPDATE sagas SET phase = $2, step = $3, uncertain = $4, version = 1, data = $5, reason_code = $6,
+                     reason_detail = $6, attempt = 0, owner = NULL, due_at = started_at WHERE saga_id = $1";
+        let code = row["reason"].as_str().map(str::to_owned);
+        let set = tx.q((
+            "UPDATE sagas SET phase = $2, step = $3, uncertain = $4, version = 1, data = CAST($5 AS jsonb), reason_code = $6,
+               reason_detail = $6, attempt = 0, owner = NULL, due_at = started_at WHERE saga_id = $1",
+            sql,
+        ));
+        let id = Uuid::try_parse(&order.order_id).unwrap();
+        let set = set.bind(id).bind(row["phase"].as_str().unwrap()).bind(row["step"].as_i64().unwrap());
+        let set = set.bind(row["uncertain"].as_bool().unwrap()).bind(row["data"].to_string()).bind(code);
+        assert_eq!(set.run().await.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+    let shop = shop.another(Others::default()).await;
+    for (row, order) in &left {
+        let ended = shop.end(order).await;
+        assert_eq!(format!("{:?}", ended.state()), row["ends"].as_str().unwrap(), "{row}");
+        let effects: Vec<_> = row["effects"].as_array().unwrap().iter().map(|e| e.as_str().unwrap().to_owned()).collect();
+        assert_eq!(shop.others.effects(order), effects, "{row}");
+    }
 }
 
 async fn a_declined_card_gives_the_stock_back(database: Database) {

@@ -205,6 +205,13 @@ impl Shop {
         testkit::wait_for("the order", Duration::from_secs(20), look).await.unwrap()
     }
 
+    /// Ends this replica's work as a crash does.
+    pub(crate) async fn stopped(mut self) -> Self {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+        self
+    }
+
     /// Ends this replica as a crash does; another goes on, with these around it.
     pub(crate) async fn another(mut self, others: Others) -> Self {
         self.task.abort();
