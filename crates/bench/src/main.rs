@@ -13,6 +13,7 @@ mod measure;
 mod registry;
 mod relay;
 mod report;
+mod sagas;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,8 @@ enum Command {
     Events(events::Args),
     /// The relay to RabbitMQ against its bare client.
     Relay(relay::Args),
+    /// A restarted coordinator with many open sagas.
+    Sagas(sagas::Args),
     /// The server process.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Command::Logins(args) => logins::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Relay(args) => relay::run(&args),
+        Command::Sagas(args) => sagas::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
     }
