@@ -33,7 +33,7 @@ async fn grpcurl_sees_the_services_without_their_proto_files(kind: Kind) -> anyh
 }
 
 async fn an_order_ends_as_its_card_and_the_shelves_would_have_it(kind: Kind) -> anyhow::Result<()> {
-    let (world, shopper) = (World::start(kind).await?, Shopper { grpcurl: Grpcurl::find()? });
+    let (mut world, shopper) = (World::start(kind).await?, Shopper { grpcurl: Grpcurl::find()? });
 
     let good = shopper.place(&world, PLENTY, 2, "tok_ok").await?;
     let done = world.ends(&good, OrderState::Completed).await?;
@@ -51,10 +51,16 @@ async fn an_order_ends_as_its_card_and_the_shelves_would_have_it(kind: Kind) -> 
     let silent = shopper.place(&world, PLENTY, 3, "tok_timeout").await?;
     world.ended(&silent, 2 * SOON).await?;
 
-    // Cancelled while its bank is silent.
-    let regretted = shopper.place(&world, PLENTY, 5, "tok_timeout").await?;
+    // Cancelled while nobody charges.
+    for payment in ["payment-0", "payment-1"] {
+        world.replica(payment)?.freeze()?;
+    }
+    let regretted = shopper.place(&world, PLENTY, 5, "tok_ok").await?;
     let cancel = CancelOrderRequest { idempotency_key: "regret".into(), order_id: regretted.clone() };
     world.orders().cancel_order(world.request(cancel)?).await?;
+    for payment in ["payment-0", "payment-1"] {
+        world.replica(payment)?.thaw()?;
+    }
     let failed = world.ends(&regretted, OrderState::Failed).await?;
     ensure!(failed.failure_reason() == FailureReason::Cancelled, "{failed:?}");
 

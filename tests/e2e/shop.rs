@@ -153,9 +153,11 @@ async fn the_story(shop: &Shop) -> anyhow::Result<()> {
     let many = shop.place(&token, &kettle, 4, "tok_ok").await?;
     let failed = shop.ends(&token, &many, "ORDER_STATE_FAILED").await?;
     ensure!(failed["failureReason"] == "FAILURE_REASON_INSUFFICIENT_STOCK", "{failed}");
-    // Cancelled while its bank is silent.
-    let regretted = shop.place(&token, &teapot, 5, "tok_timeout").await?;
+    // Cancelled while nobody charges.
+    let silent = [shop.freeze("payment", 0)?, shop.freeze("payment", 1)?];
+    let regretted = shop.place(&token, &teapot, 5, "tok_ok").await?;
     is(&rest.post(&format!("/api/v1/orders/{regretted}:cancel"), Some(&token), &json!({})).await?, 200)?;
+    drop(silent);
     let failed = shop.ends(&token, &regretted, "ORDER_STATE_FAILED").await?;
     ensure!(failed["failureReason"] == "FAILURE_REASON_CANCELLED", "{failed}");
 

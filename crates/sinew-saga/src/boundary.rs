@@ -6,6 +6,7 @@ use std::{fmt, sync::Arc};
 /// Awaited at each boundary with its name, in builds with `debug_assertions`: a test that never finishes it has frozen
 /// the coordinator there, one that finishes it later has woken it.
 #[derive(Clone)]
+#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "nothing is probed in builds that ship"))]
 pub struct Probe(Arc<At>);
 
 type At = dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync;
