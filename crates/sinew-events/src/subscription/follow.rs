@@ -67,10 +67,23 @@ impl Subscription {
                     position = lease.position,
                     "too late for the events; taking a snapshot"
                 );
-                lease.position = None;
-                Turn::Again
+                self.begin_anew(lease).await
             }
             Err(failure) => Turn::Failed(failure),
+        }
+    }
+
+    /// Forgets the position, durably: from now on a broker's queue may be made anew, and whoever goes on after a crash must
+    /// not take that for the one that was followed.
+    async fn begin_anew(&self, lease: &mut Lease) -> Turn {
+        let anew = Lease { position: None, ..*lease };
+        match self.take(anew, 0, &[], Happened::No).await {
+            Ok(Taken::Yes { .. }) => {
+                *lease = anew;
+                Turn::Again
+            }
+            Ok(Taken::Fenced) => Turn::Lost,
+            Err(error) => Turn::Failed(error.into()),
         }
     }
 

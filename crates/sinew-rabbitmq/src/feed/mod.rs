@@ -43,12 +43,12 @@ impl BusFeed {
         let names = Names::new(consumer, &self.publisher);
         let session = self.bus.connect(&format!("{consumer} follows {}", self.publisher)).await?;
         let consume = async {
-            let was_there = topology::exists(&session, &names.queue).await?;
-            let channel = session.channel().await?;
-            topology::queues(&channel, &names).await?;
-            if !was_there {
+            // It is made for the snapshot only. Made here, one that is deleted at this moment would come back without what
+            // was told in between, and nobody would know.
+            if !topology::exists(&session, &names.queue).await? {
                 return Ok(None);
             }
+            let channel = session.channel().await?;
             channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
             let queue = topology::short("a queue's name", &names.queue)?;
             let deliveries = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await?;
