@@ -2,6 +2,8 @@
 
 use std::{fmt, process::ExitCode};
 
+pub(crate) use sinew_core::chain;
+
 /// Why a command ended, and with which code.
 #[derive(Debug)]
 pub(crate) struct Exit {
@@ -45,30 +47,5 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         eprintln!("sinew: {exit}");
         exit.code.into()
-    }
-}
-
-/// An error with everything that caused it, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        // Some layers repeat what is below them.
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = inner.source();
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_chain_tells_each_cause_once() {
-        let inner = std::io::Error::other("refused");
-        let outer = std::io::Error::other(inner);
-        assert_eq!(super::chain(&outer), "refused");
     }
 }

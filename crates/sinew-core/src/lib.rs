@@ -11,6 +11,7 @@ pub mod service_config;
 pub mod stats;
 pub mod trace;
 
+mod chain;
 mod clock;
 mod connector;
 mod discover;
@@ -19,6 +20,7 @@ mod name;
 mod register;
 mod rng;
 
+pub use chain::chain;
 pub use clock::{Clock, SystemClock};
 pub use connector::{BoxIo, Connector, Io};
 pub use context::Context;

@@ -35,7 +35,7 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// Opens `redis://…`, `rediss://…`, `postgres://…` or `sqlite://…`, and brings a database's schema up to date.
+    /// Opens `redis://…`, `postgres://…` or `sqlite://…`, and brings a database's schema up to date.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ mod session;
 
 use crate::{Bus, BusError};
 use meter::Meter;
-use sinew_core::Rng;
+use sinew_core::{Rng, chain};
 use sinew_events::{Checkpoint, CheckpointError, Lease, Publication, PublicationError, SubscriptionConfig, Tenure};
 use std::{convert::Infallible, sync::Arc};
 use tokio::time::sleep;
@@ -102,19 +102,4 @@ impl Relay {
         let channel = session.channel().await?;
         session::run(self, &channel, lease).await
     }
-}
-
-/// An error with everything that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        // Some layers repeat what is below them.
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
-        }
-        cause = inner.source();
-    }
-    line
 }
