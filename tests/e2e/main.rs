@@ -4,7 +4,6 @@
 mod administrator;
 mod availability;
 mod bad_input;
-mod books;
 mod collect;
 mod engines;
 mod events;

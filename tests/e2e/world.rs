@@ -1,7 +1,8 @@
 //! A whole system in one test: a registry, two replicas of each service, and somebody who calls them.
 
-use crate::{books::Books, collect, engines::Engines};
+use crate::{collect, engines::Engines};
 use anyhow::{Context, ensure};
+use checker::Books;
 use contracts::{
     inventory::v1::inventory_service_client::InventoryServiceClient,
     order::v1::{GetOrderRequest, Order, OrderState, PlaceOrderLine, PlaceOrderRequest, order_service_client::OrderServiceClient},

@@ -26,10 +26,15 @@ impl App {
     ///
     /// An unreachable store or a failed migration; both name the thing and the way out.
     pub async fn build(config: Config) -> Result<Self, Error> {
+        Self::build_with(config, Arc::new(SystemClock)).await
+    }
+
+    /// [`build`](Self::build), with a clock of its own.
+    pub async fn build_with(config: Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let db = Db::open(&config.database_url, DEFAULT_CONNECTIONS).await?;
         db.migrate(&sinew_events::migrations()).await?;
         db.migrate(&migrations()).await?;
-        let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
+        let outbox = Outbox::default();
         let warehouse = SqlWarehouse::new(db.clone(), outbox.clone(), clock);
         let publication = SqlPublication::new(db.clone(), outbox, Arc::new(warehouse.clone()));
         Ok(Self { db, publication, warehouse })
@@ -63,6 +68,11 @@ impl App {
     /// May be dropped at any place.
     pub async fn upkeep(&self, clock: &dyn Clock, rng: &dyn Rng) {
         tokio::join!(self.publication.run(clock, rng), keep_swept(&self.db, clock));
+    }
+
+    /// Its stock and reservations.
+    pub fn warehouse(&self) -> &SqlWarehouse {
+        &self.warehouse
     }
 
     /// The service's own database.

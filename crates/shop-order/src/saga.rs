@@ -2,7 +2,7 @@
 
 use crate::domain::{Inventory, OrderId, Payments, Purchase};
 use sinew_core::BoxFuture;
-use sinew_saga::{Definition, Failure, Instance, Recorder, Step, Timing};
+use sinew_saga::{Definition, Failure, Instance, Recorder, Step, StepTiming, Timing};
 use std::sync::Arc;
 
 /// The saga's name: in its rows, metrics and failpoints.
@@ -19,7 +19,13 @@ pub(crate) fn definition(
     recorder: impl Recorder<Purchase> + 'static,
     timing: Timing,
 ) -> Definition<Purchase> {
-    Definition::new(NAME, recorder).step(ReserveStock(inventory)).step(ChargePayment(payments)).step(ConfirmOrder).timing(timing)
+    // A card network may take 3 s, and a look after a lost answer another 3.
+    let slow = StepTiming { attempt: Some(timing.attempt * 4), ..StepTiming::default() };
+    Definition::new(NAME, recorder)
+        .step(ReserveStock(inventory))
+        .step_in(slow, ChargePayment(payments))
+        .step(ConfirmOrder)
+        .timing(timing)
 }
 
 struct ReserveStock(Arc<dyn Inventory>);

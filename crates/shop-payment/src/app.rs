@@ -27,12 +27,17 @@ impl App {
     ///
     /// An unreachable store or a failed migration; both name the thing and the way out.
     pub async fn build(config: Config) -> Result<Self, Error> {
+        Self::build_with(config, Arc::new(SystemClock)).await
+    }
+
+    /// [`build`](Self::build), with a clock of its own.
+    pub async fn build_with(config: Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let db = Db::open(&config.database_url, DEFAULT_CONNECTIONS).await?;
         db.migrate(&sinew_events::migrations()).await?;
         db.migrate(&migrations()).await?;
         let ledger = Db::open(&config.provider_url, DEFAULT_CONNECTIONS).await?;
         ledger.migrate(&provider_migrations()).await?;
-        let (outbox, clock): (_, Arc<dyn Clock>) = (Outbox::default(), Arc::new(SystemClock));
+        let outbox = Outbox::default();
         let books = SqlBooks::new(db.clone(), outbox.clone(), clock.clone());
         let publication = SqlPublication::new(db.clone(), outbox, Arc::new(books.clone()));
         let cashier = Cashier::new(books, EmbeddedProvider::new(ledger, clock.clone()), clock);

@@ -22,7 +22,9 @@ macro_rules! failpoint {
 #[cfg(debug_assertions)]
 mod armed {
     use std::{
+        cell::RefCell,
         collections::BTreeMap,
+        panic::resume_unwind,
         process::{Command, abort, exit, id},
         sync::{
             OnceLock,
@@ -74,6 +76,20 @@ mod armed {
         Some((name.to_owned(), Point { action, at: at?, visits: AtomicU32::new(0) }))
     }
 
+    thread_local! {
+        static VISITOR: RefCell<Option<Box<dyn Fn(&str) -> bool>>> = const { RefCell::new(None) };
+    }
+
+    /// The payload of an unwinding that stands for the death of a simulated process.
+    #[derive(Debug, Clone, Copy)]
+    pub struct Died;
+
+    /// For simulations, whose processes share one thread: `dies` is asked at each place that the thread passes from now on,
+    /// instead of the environment, and where it says so the task unwinds. Whoever asks lets the rest of that process die.
+    pub fn visited_by(dies: impl Fn(&str) -> bool + 'static) {
+        VISITOR.set(Some(Box::new(dies)));
+    }
+
     /// What is to happen at this visit of the place. Tests wait for the line that it writes.
     fn due(name: &str, is: impl Fn(Action) -> bool) -> Option<Action> {
         let point = points().get(name).filter(|point| is(point.action))?;
@@ -90,6 +106,12 @@ mod armed {
     ///
     /// When asked to.
     pub fn hit(name: &str) {
+        match VISITOR.with_borrow(|visitor| visitor.as_ref().map(|dies| dies(name))) {
+            // Without the panic hook: nothing went wrong.
+            Some(true) => resume_unwind(Box::new(Died)),
+            Some(false) => return,
+            None => {}
+        }
         match due(name, |action| action != Action::Twice) {
             Some(Action::Kill) => {
                 // No destructor runs and no buffer is flushed: like a crash. `abort` would write a core file.
@@ -129,7 +151,7 @@ mod armed {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{doubled, hit};
+pub use armed::{Died, doubled, hit, visited_by};
 
 /// Nothing is, in builds that ship.
 #[cfg(not(debug_assertions))]

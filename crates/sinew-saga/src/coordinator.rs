@@ -152,7 +152,7 @@ impl<D: Data> Coordinator<D> {
                 Some((row, place)) = self.born.recv() => shared.spawn(row, place, &mut tasks),
                 () = shared.look.notified() => shared.claim(&mut tasks).await,
                 _ = scan.tick() => shared.claim(&mut tasks).await,
-                _ = meter.tick() => if let Err(error) = shared.meter.read(&shared.db).await {
+                _ = meter.tick() => if let Err(error) = shared.meter.read(&shared.db, shared.now()).await {
                     tracing::debug!(%error, "sagas not counted");
                 },
             }

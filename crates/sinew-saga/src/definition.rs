@@ -116,6 +116,19 @@ impl Default for Timing {
     }
 }
 
+/// What one step takes its time with; what is `None` is as in the definition's [`Timing`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StepTiming {
+    /// Each attempt.
+    pub attempt: Option<Duration>,
+    /// How long its outcome may stay unknown.
+    pub patience: Option<Duration>,
+    /// The wait after the first unknown outcome.
+    pub backoff: Option<Duration>,
+    /// The longest wait.
+    pub backoff_max: Option<Duration>,
+}
+
 /// A kind of saga: ordered steps, the aggregate they serve, and timing.
 pub struct Definition<D> {
     pub(crate) name: &'static str,
@@ -128,6 +141,7 @@ pub struct Definition<D> {
 /// A step and the names of its places to die, made once.
 pub(crate) struct Planned<D> {
     pub(crate) step: Box<dyn Step<D>>,
+    timing: StepTiming,
     pub(crate) act: Boundaries,
     pub(crate) undo: Boundaries,
 }
@@ -176,9 +190,15 @@ impl<D> Definition<D> {
 
     /// Adds the next step.
     #[must_use]
-    pub fn step(mut self, step: impl Step<D> + 'static) -> Self {
+    pub fn step(self, step: impl Step<D> + 'static) -> Self {
+        self.step_in(StepTiming::default(), step)
+    }
+
+    /// Adds the next step, which takes its own time.
+    #[must_use]
+    pub fn step_in(mut self, timing: StepTiming, step: impl Step<D> + 'static) -> Self {
         let [act, undo] = both(self.name, step.name());
-        self.steps.push(Planned { step: Box::new(step), act, undo });
+        self.steps.push(Planned { step: Box::new(step), timing, act, undo });
         self
     }
 
@@ -194,6 +214,18 @@ impl<D> Definition<D> {
     pub fn timing(mut self, timing: Timing) -> Self {
         self.timing = timing;
         self
+    }
+
+    /// The times of one step; those of all for steps that this version does not know.
+    pub(crate) fn timing_of(&self, step: usize) -> Timing {
+        let own = self.steps.get(step).map_or_else(StepTiming::default, |planned| planned.timing);
+        Timing {
+            attempt: own.attempt.unwrap_or(self.timing.attempt),
+            patience: own.patience.unwrap_or(self.timing.patience),
+            backoff: own.backoff.unwrap_or(self.timing.backoff),
+            backoff_max: own.backoff_max.unwrap_or(self.timing.backoff_max),
+            saga: self.timing.saga,
+        }
     }
 
     /// The boundary that tests freeze together with a task's: a frozen process renews nothing.

@@ -65,7 +65,7 @@ pub(crate) async fn drive<D: Data>(shared: &Shared<D>, mut row: Row) {
                 () = shared.draining.cancelled() => {}
                 // A cancel cuts the wait short.
                 () = wake.notified() => {}
-                () = sleep(shared.backoff(state.attempt)) => {}
+                () = sleep(shared.backoff(state.step, state.attempt)) => {}
             }
         }
     }
@@ -84,7 +84,7 @@ impl<D: Data> Job<'_, D> {
         let names = if forward { &planned.act } else { &planned.undo };
         let probe = self.shared.config.probe.as_ref();
         pass(&names.before_call, probe).await;
-        let limit = self.shared.definition.timing.attempt;
+        let limit = self.shared.definition.timing_of(state.step).attempt;
         let span = self.trace.and_then(|trace| OpenSpan::below(trace, self.shared.clock.now(), &*self.shared.rng));
         let trace = span.as_ref().map(OpenSpan::context).or(self.trace);
         let inbound = Context { deadline: Some(Instant::now() + limit), trace, attempt: 0 };
@@ -141,7 +141,7 @@ impl<D: Data> Job<'_, D> {
                 Err(error) => {
                     tracing::warn!(saga_id = %self.lease.id, %error, "saga not recorded; trying again");
                     failures += 1;
-                    sleep(self.shared.backoff(failures)).await;
+                    sleep(self.shared.backoff(state.step, failures)).await;
                 }
             }
         }
@@ -211,8 +211,8 @@ impl<D: Data> Job<'_, D> {
 impl<D> Shared<D> {
     /// The wait after this many unknown outcomes: doubled each time, and between half and all of that at random, so that
     /// sagas that failed together do not come back together.
-    pub(crate) fn backoff(&self, attempt: u32) -> Duration {
-        let timing = &self.definition.timing;
+    pub(crate) fn backoff(&self, step: usize, attempt: u32) -> Duration {
+        let timing = self.definition.timing_of(step);
         let doubled = timing.backoff.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(timing.backoff_max);
         doubled.mul_f64(0.5 + self.rng.unit() / 2.0)
     }

@@ -247,7 +247,7 @@ impl<D: Data> Sagas<D> {
 
 impl<D> Shared<D> {
     pub(crate) fn circumstances(&self, row: &Row, now: DateTime<Utc>) -> Circumstances {
-        let timing = &self.definition.timing;
+        let timing = self.definition.timing_of(row.state().step);
         let delta = |d| TimeDelta::from_std(d).unwrap_or(TimeDelta::MAX);
         Circumstances {
             now,

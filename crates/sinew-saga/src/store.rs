@@ -308,9 +308,18 @@ pub(crate) async fn list(db: &Db, phase: Option<Phase>, parked: bool, before: Uu
     db.snapshot().await?.q(sql).bind(before).bind(phase.map_or("", Phase::name)).bind(parked).bind(limit).all().await
 }
 
-/// How many of a kind are open, by phase and whether parked.
-pub(crate) async fn open(db: &Db, kind: &str) -> Result<Vec<(String, bool, i64)>> {
-    let sql = "SELECT phase, parked, count(*) FROM sagas
+/// Open sagas of one kind in one phase.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Open {
+    pub(crate) phase: String,
+    pub(crate) parked: bool,
+    pub(crate) count: i64,
+    pub(crate) oldest: DateTime<Utc>,
+}
+
+/// How many of a kind are open, by phase and whether parked, and since when.
+pub(crate) async fn open(db: &Db, kind: &str) -> Result<Vec<Open>> {
+    let sql = "SELECT phase, parked, count(*) AS count, min(started_at) AS oldest FROM sagas
                 WHERE kind = $1 AND phase IN ('started', 'processing', 'compensating') GROUP BY phase, parked";
     db.snapshot().await?.q(sql).bind(kind).all().await
 }

@@ -7,11 +7,11 @@ mod databases;
 mod world;
 
 use databases::{Database, on_both};
-use sinew_core::stats::Registry;
+use sinew_core::{SystemClock, stats::Registry};
 use sinew_proto::saga::v1::{
     GetSagaRequest, ListSagasRequest, ResumeSagaRequest, SagaState, SkipStepRequest, saga_service_client::SagaServiceClient,
 };
-use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase};
+use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase, StepTiming};
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tonic::Code;
 use world::{Answer, Gate, STEPS, Shop, fast};
@@ -31,6 +31,8 @@ on_both! {
     operators_see_the_history_over_grpc
     an_ending_replica_hands_over_at_once
     a_panicking_step_is_tried_again
+    a_step_takes_its_own_time
+    gauges_tell_how_many_there_are_and_how_old
 }
 
 /// `+one`, `+two`.
@@ -257,6 +259,41 @@ async fn a_panicking_step_is_tried_again(database: Database) {
     shop.world.script("+two", &[Answer::Panic]);
     let id = shop.start(&replica).await;
     assert_eq!(shop.end(&replica, id).await.state.phase, Phase::Completed);
+}
+
+async fn a_step_takes_its_own_time(database: Database) {
+    let own = StepTiming { patience: Some(Duration::ZERO), ..StepTiming::default() };
+    let shop = Shop::open(database).await.second_step(own);
+    let replica = shop.replica(fast()).await;
+    for (n, step) in STEPS.into_iter().enumerate() {
+        shop.world.script(&format!("+{step}"), &[Answer::Lost]);
+        let id = shop.start(&replica).await;
+        let phase = shop.end(&replica, id).await.state.phase;
+        assert_eq!(phase, if n == 1 { Phase::Failed } else { Phase::Completed }, "{step}: only the second has no patience");
+    }
+}
+
+async fn gauges_tell_how_many_there_are_and_how_old(database: Database) {
+    let shop = Shop::open(database).await;
+    let replica = shop.replica(fast()).await;
+    shop.world.script("+two", &[Answer::Refuse]);
+    shop.world.script("-one", &[Answer::Refuse]);
+    let id = shop.start(&replica).await;
+    let kind = shop.until(&replica, id, |saga| saga.state.parked).await.kind;
+    let mut tx = shop.db.begin().await.unwrap();
+    let sql = "UPDATE sagas SET started_at = $1";
+    tx.q(sql).bind(sinew_sql::now(&SystemClock) - chrono::TimeDelta::hours(2)).run().await.unwrap();
+    tx.commit().await.unwrap();
+    replica.stop().await;
+    // A replica reads them when it starts, and then now and then.
+    let _replica = shop.replica(fast()).await;
+    let parked = |name| Registry::global().gauge(name, vec![("saga", kind.clone()), ("phase", "parked".into())]);
+    let (count, oldest) = (parked("sagas"), parked("saga_oldest_seconds"));
+    let look = async || match (count.load(Relaxed), oldest.load(Relaxed)) {
+        (1, 7_200..7_300) => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    testkit::wait_for("the gauges", Duration::from_secs(10), look).await.unwrap();
 }
 
 async fn operators_see_the_history_over_grpc(database: Database) {

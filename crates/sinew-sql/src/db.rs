@@ -37,6 +37,9 @@ pub enum Db {
         /// Readers never wait for writers: the journal is a write-ahead log.
         read: SqlitePool,
     },
+    /// One of a simulation's databases.
+    #[cfg(feature = "simulation")]
+    Simulated(crate::simulated::Engine),
 }
 
 impl Db {
@@ -56,6 +59,8 @@ impl Db {
                 let way_out = "check that its folder exists and may be written, and that the file is a SQLite database";
                 (open_sqlite(url, connections).await, way_out)
             }
+            #[cfg(feature = "simulation")]
+            Some("simulated") => (Self::open_simulated(url), "begin a simulation on this thread first"),
             _ => {
                 let unknown = sqlx::Error::Configuration("unknown kind of database".into());
                 (Err(unknown), "use postgres://user:password@host/name or sqlite://path/to/file.db")
@@ -93,10 +98,16 @@ impl Db {
                 read.close().await;
                 write.close().await;
             }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => {}
         }
     }
 
     async fn start(&self, postgres: &'static str, sqlite: &'static str, writes: bool) -> Result<Tx> {
+        #[cfg(feature = "simulation")]
+        if let Self::Simulated(engine) = self {
+            return Ok(engine.begin().await?);
+        }
         let db = self.clone();
         // In a task of its own, which always finishes: when sqlx 0.9.0 is cancelled here it gives back a PostgreSQL
         // connection that is still inside a transaction (transact-rs/sqlx#4393), and servers cancel handlers at will.
@@ -105,6 +116,8 @@ impl Db {
                 Self::Postgres(pool) => Driver::Postgres(pool.begin_with(postgres).await?),
                 Self::Sqlite { write, .. } if writes => Driver::Sqlite(write.begin_with(sqlite).await?),
                 Self::Sqlite { read, .. } => Driver::Sqlite(read.begin_with(sqlite).await?),
+                #[cfg(feature = "simulation")]
+                Self::Simulated(_) => unreachable!("begun above"),
             })
         });
         Ok(Tx::new(begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??))

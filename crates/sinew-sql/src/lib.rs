@@ -30,6 +30,8 @@ mod error;
 mod listen;
 mod migrations;
 mod retry;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod time;
 mod tx;
 mod url;

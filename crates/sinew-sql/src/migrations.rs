@@ -53,6 +53,11 @@ impl Db {
                 }
                 result
             }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(engine) => {
+                let mut connection = engine.connection().await;
+                crate::simulated::at_once(migrations.sqlite.run_direct(None, &mut *connection, false))
+            }
         };
         result.map_err(|source| Error::Migrate { table: migrations.table, source })
     }

@@ -1,5 +1,7 @@
 //! Transactions and their statements.
 
+#[cfg(feature = "simulation")]
+use crate::simulated::at_once;
 use crate::{Error, Result};
 use sqlx::{
     Encode, FromRow, Postgres, Sqlite, Transaction, Type,
@@ -19,6 +21,8 @@ pub struct Tx {
 pub(crate) enum Driver {
     Postgres(Transaction<'static, Postgres>),
     Sqlite(Transaction<'static, Sqlite>),
+    #[cfg(feature = "simulation")]
+    Simulated(crate::simulated::Held),
 }
 
 /// A statement whose arguments are being bound.
@@ -31,6 +35,8 @@ pub struct Statement<'t> {
 enum Bound<'t> {
     Postgres(&'t mut Transaction<'static, Postgres>, Query<'static, Postgres, PgArguments>),
     Sqlite(&'t mut Transaction<'static, Sqlite>, Query<'static, Sqlite, SqliteArguments>),
+    #[cfg(feature = "simulation")]
+    Simulated(&'t mut sqlx::SqliteConnection, Query<'static, Sqlite, SqliteArguments>),
 }
 
 /// A statement's text: one for both databases (`"…"`), or one each (`("postgres", "sqlite")`).
@@ -78,6 +84,8 @@ impl Tx {
         let query = match &mut self.driver {
             Driver::Postgres(tx) => Bound::Postgres(tx, sqlx::query(postgres)),
             Driver::Sqlite(tx) => Bound::Sqlite(tx, sqlx::query(sqlite)),
+            #[cfg(feature = "simulation")]
+            Driver::Simulated(held) => Bound::Simulated(held.connection(), sqlx::query(sqlite)),
         };
         Statement { query, doomed: &mut self.doomed }
     }
@@ -102,6 +110,8 @@ impl Tx {
             _ if self.doomed => return Err(Error::Doomed),
             Driver::Postgres(tx) => tx.commit().await?,
             Driver::Sqlite(tx) => tx.commit().await?,
+            #[cfg(feature = "simulation")]
+            Driver::Simulated(held) => held.commit().await?,
         }
         self.committed.into_iter().for_each(|then| then());
         Ok(())
@@ -122,6 +132,8 @@ impl Statement<'_> {
         let query = match self.query {
             Bound::Postgres(tx, query) => Bound::Postgres(tx, query.bind(value)),
             Bound::Sqlite(tx, query) => Bound::Sqlite(tx, query.bind(value)),
+            #[cfg(feature = "simulation")]
+            Bound::Simulated(connection, query) => Bound::Simulated(connection, query.bind(value)),
         };
         Self { query, ..self }
     }
@@ -136,6 +148,8 @@ impl Statement<'_> {
         let affected = match self.query {
             Bound::Postgres(tx, query) => query.execute(&mut **tx).await?.rows_affected(),
             Bound::Sqlite(tx, query) => query.execute(&mut **tx).await?.rows_affected(),
+            #[cfg(feature = "simulation")]
+            Bound::Simulated(connection, query) => at_once(query.execute(connection))?.rows_affected(),
         };
         *self.doomed = before;
         Ok(affected)
@@ -147,6 +161,10 @@ impl Statement<'_> {
         let rows = match self.query {
             Bound::Postgres(tx, query) => query.fetch_all(&mut **tx).await?.iter().map(T::from_row).collect::<Result<_, _>>()?,
             Bound::Sqlite(tx, query) => query.fetch_all(&mut **tx).await?.iter().map(T::from_row).collect::<Result<_, _>>()?,
+            #[cfg(feature = "simulation")]
+            Bound::Simulated(connection, query) => {
+                at_once(query.fetch_all(connection))?.iter().map(T::from_row).collect::<Result<_, _>>()?
+            }
         };
         *self.doomed = before;
         Ok(rows)

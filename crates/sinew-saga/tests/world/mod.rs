@@ -3,7 +3,8 @@
 use crate::databases::Database;
 use sinew_core::{BoxFuture, SharedRng, SystemClock};
 use sinew_saga::{
-    Change, Config, Coordinator, Definition, Failure, Instance, Phase, Probe, Reason, Recorder, Saga, Sagas, Step, Timing,
+    Change, Config, Coordinator, Definition, Failure, Instance, Phase, Probe, Reason, Recorder, Saga, Sagas, Step, StepTiming,
+    Timing,
 };
 use sinew_sql::{DEFAULT_CONNECTIONS, Db, Tx};
 use std::{
@@ -115,6 +116,8 @@ pub(crate) struct Shop {
     pub(crate) world: Arc<World>,
     kind: &'static str,
     timing: Timing,
+    /// Of the second step alone.
+    own: StepTiming,
     _database: Database,
 }
 
@@ -161,7 +164,7 @@ impl Shop {
         let timing = Timing { backoff: Duration::from_millis(10), backoff_max: Duration::from_millis(50), ..Timing::default() };
         // Metrics are per process: a name of its own keeps each test's counters apart.
         let kind = Box::leak(format!("test-{}", Uuid::now_v7().simple()).into_boxed_str());
-        Self { db, world: Arc::default(), kind, timing, _database: database }
+        Self { db, world: Arc::default(), kind, timing, own: StepTiming::default(), _database: database }
     }
 
     pub(crate) fn timing(mut self, change: impl FnOnce(&mut Timing)) -> Self {
@@ -169,10 +172,16 @@ impl Shop {
         self
     }
 
+    /// The second step takes its own time.
+    pub(crate) fn second_step(mut self, own: StepTiming) -> Self {
+        self.own = own;
+        self
+    }
+
     pub(crate) fn definition(&self) -> Definition<String> {
         let remote = |name| Remote(name, self.world.clone());
-        let definition = Definition::new(self.kind, Told).timing(self.timing.clone());
-        STEPS.into_iter().fold(definition, |definition, name| definition.step(remote(name)))
+        let [one, two, three] = STEPS.map(remote);
+        Definition::new(self.kind, Told).step(one).step_in(self.own, two).step(three).timing(self.timing.clone())
     }
 
     pub(crate) async fn replica(&self, config: Config) -> Replica {

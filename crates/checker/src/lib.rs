@@ -1,5 +1,9 @@
 //! The checker: what the bank, payments, reservations, stock and orders say must be one story.
 
+mod collect;
+
+pub use collect::orders;
+
 use contracts::{
     inventory::v1::{Reservation, ReservationState, Stock},
     order::v1::{Order, OrderState},
@@ -10,19 +14,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that everybody holds, at a moment when nothing is under way.
 #[derive(Debug, Default)]
-pub(crate) struct Books {
-    pub(crate) orders: Vec<Order>,
-    pub(crate) payments: Vec<Payment>,
-    pub(crate) ledger: Vec<LedgerEntry>,
-    pub(crate) reservations: Vec<Reservation>,
-    pub(crate) stock: Vec<Stock>,
+pub struct Books {
+    /// What was ordered.
+    pub orders: Vec<Order>,
+    /// What the payment service holds.
+    pub payments: Vec<Payment>,
+    /// What the bank holds.
+    pub ledger: Vec<LedgerEntry>,
+    /// What is kept for whom.
+    pub reservations: Vec<Reservation>,
+    /// What lies on the shelves.
+    pub stock: Vec<Stock>,
     /// What lay on the shelf before the first order.
-    pub(crate) on_hand: BTreeMap<String, i64>,
+    pub on_hand: BTreeMap<String, i64>,
 }
 
 impl Books {
     /// Every contradiction, in words.
-    pub(crate) fn contradictions(&self) -> Vec<String> {
+    pub fn contradictions(&self) -> Vec<String> {
         let mut found = Vec::new();
         let orders: BTreeSet<_> = self.orders.iter().map(|o| o.order_id.as_str()).collect();
         for order in &self.orders {

@@ -1,0 +1,86 @@
+//! `simulation sagas`: thousands of seeds, and every ordered pair of places to die. `simulation replay`: one run again.
+
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use simulation::{Campaign, Plan, pairs, run, seeds, singles};
+use std::{process::ExitCode, time::Duration};
+
+#[derive(Debug, Parser)]
+#[command(about = "The shop in simulated time: a run is its seed")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Seeds full of trouble, a death at every place, and at every ordered pair of places.
+    Sagas {
+        /// How many seeds.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Seconds in all; what does not fit is left out, and the rows say so.
+        #[arg(long, default_value_t = 3_600)]
+        budget: u64,
+    },
+    /// One run, told line by line.
+    Replay {
+        /// Its seed.
+        #[arg(long)]
+        seed: u64,
+        /// Where processes die, one after the other: `order.saga.charge.after_call`.
+        #[arg(long = "death")]
+        deaths: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Sagas { seeds, seed, budget } => sagas(seeds, seed, Duration::from_secs(budget)),
+        Command::Replay { seed, deaths } => replay(Plan { trouble: deaths.is_empty(), seed, deaths }),
+    }
+}
+
+/// One JSON object a phase, and one for each run in which something was wrong.
+fn sagas(count: u64, seed: u64, budget: Duration) -> ExitCode {
+    let (mut left, mut held) = (budget, true);
+    for (phase, plans) in [
+        ("simulated: a death at every place", singles(seed)),
+        ("simulated: a death and then another, all ordered pairs", pairs(seed)),
+        ("simulated: seeds full of trouble", seeds(seed, count)),
+    ] {
+        let (began, of) = (tokio::time::Instant::now(), plans.len());
+        let tally = Campaign { phase, plans, budget: left }.run();
+        let seconds = began.elapsed();
+        left = left.saturating_sub(seconds);
+        for (plan, outcome) in &tally.failed {
+            println!("{}", json!({ "case": plan.deaths, "seed": plan.seed, "held": false, "error": outcome.error }));
+        }
+        for plan in &tally.unreached {
+            println!("{}", json!({ "case": plan.deaths, "held": false, "error": "never reached" }));
+        }
+        let failed = tally.failed.len() + tally.unreached.len();
+        held &= failed == 0;
+        let row = json!({
+            "phase": phase, "done": tally.done, "of": of, "runs": tally.runs, "failed": failed, "seed": seed,
+            "seconds": seconds.as_secs_f64(), "held": failed == 0,
+        });
+        println!("{row}");
+    }
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(plan: Plan) -> ExitCode {
+    let outcome = run(&plan);
+    outcome.told.iter().for_each(|line| println!("{line}"));
+    match outcome.error {
+        Some(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
