@@ -25,67 +25,73 @@ const SLICE: usize = 7;
 pub(crate) struct Catch {
     pub(crate) bug: &'static str,
     pub(crate) package: &'static str,
-    /// The test's path in its binary.
+    /// The file or folder of tests that it is in; empty for those beside the code.
+    pub(crate) file: &'static str,
+    /// The test's path in there.
     pub(crate) test: &'static str,
     /// Which of the scenarios that share one broker, if it is one of those.
     pub(crate) scenario: Option<&'static str>,
 }
 
-const fn test(bug: &'static str, package: &'static str, test: &'static str) -> Catch {
-    Catch { bug, package, test, scenario: None }
+const fn test(bug: &'static str, package: &'static str, file: &'static str, test: &'static str) -> Catch {
+    Catch { bug, package, file, test, scenario: None }
 }
 
 const fn scenario(bug: &'static str, scenario: &'static str) -> Catch {
-    Catch { bug, package: "sinew-rabbitmq", test: "on_one_broker::sqlite", scenario: Some(scenario) }
+    Catch { bug, package: "sinew-rabbitmq", file: "bus", test: "on_one_broker::sqlite", scenario: Some(scenario) }
 }
 
 /// Each bug once, and the quickest test that knows it by what it breaks.
 pub(crate) const CATCHES: &[Catch] = &[
-    test("SagaWithoutFence", "sinew-saga", "a_frozen_coordinator_cannot_write::sqlite"),
-    test("UncertainStepKept", "sinew-saga", "machine::tests::a_refusal_after_an_unknown_attempt_is_undone_too"),
-    test("UndoInForwardOrder", "sinew-saga", "every_step_refused_is_compensated_in_reverse::sqlite"),
-    test("RefusedUndoTakenAsDone", "sinew-saga", "machine::tests::a_refused_undo_waits_for_an_operator"),
-    test("LostUndoTakenAsDone", "sinew-saga", "undos_are_retried_until_they_succeed::sqlite"),
-    test("UnknownTakenAsRefused", "sinew-saga", "every_unknown_outcome_is_tried_again::sqlite"),
-    test("CancelIgnored", "sinew-saga", "a_cancel_ends_a_saga_that_waits::sqlite"),
-    test("TakeoverForgetsUncertain", "sinew-saga", "a_death_at_every_boundary_is_survived::sqlite"),
-    test("SagaOutsideTransaction", "shop-order", "an_order_that_is_given_up_anywhere_is_whole_or_not_there::sqlite"),
-    test("EventOutsideTransaction", "shop-order", "an_order_that_is_given_up_anywhere_is_whole_or_not_there::sqlite"),
-    test("KeyOutsideTransaction", "shop-order", "what_is_not_known_is_waited_for::sqlite"),
-    test("KeyAnswersOtherRequests", "sinew-events", "a_repeat_gets_the_first_answer::sqlite"),
-    test("PositionFromTheId", "sinew-events", "what_commits_late_is_read_late_and_not_skipped"),
+    test("SagaWithoutFence", "sinew-saga", "engine", "a_frozen_coordinator_cannot_write::sqlite"),
+    test("UncertainStepKept", "sinew-saga", "", "machine::tests::a_refusal_after_an_unknown_attempt_is_undone_too"),
+    test("UndoInForwardOrder", "sinew-saga", "engine", "every_step_refused_is_compensated_in_reverse::sqlite"),
+    test("RefusedUndoTakenAsDone", "sinew-saga", "", "machine::tests::a_refused_undo_waits_for_an_operator"),
+    test("LostUndoTakenAsDone", "sinew-saga", "engine", "undos_are_retried_until_they_succeed::sqlite"),
+    test("UnknownTakenAsRefused", "sinew-saga", "engine", "every_unknown_outcome_is_tried_again::sqlite"),
+    test("CancelIgnored", "sinew-saga", "engine", "a_cancel_ends_a_saga_that_waits::sqlite"),
+    test("TakeoverForgetsUncertain", "sinew-saga", "engine", "a_death_at_every_boundary_is_survived::sqlite"),
+    test("SagaOutsideTransaction", "shop-order", "orders", "an_order_that_is_given_up_anywhere_is_whole_or_not_there::sqlite"),
+    test("EventOutsideTransaction", "shop-order", "orders", "an_order_that_is_given_up_anywhere_is_whole_or_not_there::sqlite"),
+    test("KeyOutsideTransaction", "shop-order", "orders", "what_is_not_known_is_waited_for::sqlite"),
+    test("KeyAnswersOtherRequests", "sinew-events", "both", "a_repeat_gets_the_first_answer::sqlite"),
+    test("PositionFromTheId", "sinew-events", "both", "what_commits_late_is_read_late_and_not_skipped"),
     test(
         "PositionBeforeEffects",
         "sinew-events",
+        "delivery",
         "faults::an_event_that_cannot_be_read_stops_the_subscription_and_is_shown::sqlite",
     ),
-    test("FollowerWithoutFence", "sinew-events", "faults::a_frozen_replica_writes_nothing_when_it_thaws::sqlite"),
-    test("NoInbox", "sinew-events", "faults::a_repeated_delivery_takes_effect_once::sqlite"),
-    test("GapPassedOver", "sinew-events", "faults::a_gap_is_not_passed_over::sqlite"),
+    test("FollowerWithoutFence", "sinew-events", "delivery", "faults::a_frozen_replica_writes_nothing_when_it_thaws::sqlite"),
+    test("NoInbox", "sinew-events", "delivery", "faults::a_repeated_delivery_takes_effect_once::sqlite"),
+    test("GapPassedOver", "sinew-events", "delivery", "faults::a_gap_is_not_passed_over::sqlite"),
     test(
         "UnreadablePassedOver",
         "sinew-events",
+        "delivery",
         "faults::an_event_that_cannot_be_read_stops_the_subscription_and_is_shown::sqlite",
     ),
-    test("OlderCopyWins", "shop-order", "copies::older_news_and_unknown_words_change_nothing::sqlite"),
+    test("OlderCopyWins", "shop-order", "orders", "copies::older_news_and_unknown_words_change_nothing::sqlite"),
     scenario("AckBeforeCommit", "what_was_not_acknowledged_comes_again_and_has_no_effect"),
     scenario("PositionBeforeConfirm", "what_the_broker_refuses_is_sent_again"),
     scenario("NotMandatory", "nobody_follows_and_the_relay_goes_on"),
     scenario("QueueMadeAnew", "a_queue_that_was_lost_is_made_up_for_by_the_snapshot"),
-    test("RepeatReservesAgain", "shop-inventory", "infrastructure::tests::sqlite::a_repeat_gets_the_first_answer"),
+    test("RepeatReservesAgain", "shop-inventory", "", "infrastructure::tests::sqlite::a_repeat_gets_the_first_answer"),
     test(
         "ReleaseWithoutTombstone",
         "shop-inventory",
+        "",
         "infrastructure::tests::sqlite::empty_compensation_leaves_a_tombstone_that_refuses_the_hanging_reserve",
     ),
-    test("Oversell", "shop-inventory", "infrastructure::tests::sqlite::a_hundred_concurrent_orders_never_oversell"),
+    test("Oversell", "shop-inventory", "", "infrastructure::tests::sqlite::a_hundred_concurrent_orders_never_oversell"),
     test(
         "RefundWithoutTombstone",
         "shop-payment",
+        "",
         "infrastructure::tests::sqlite::a_refund_of_what_never_was_refuses_the_hanging_charge",
     ),
-    test("ChargeWithoutAsking", "shop-payment", "domain::tests::killed_at_any_await_of_charge_a_repeat_charges_once"),
-    test("FlushedCatalogueServed", "shop-product", "infrastructure::tests::on_redis"),
+    test("ChargeWithoutAsking", "shop-payment", "", "domain::tests::killed_at_any_await_of_charge_a_repeat_charges_once"),
+    test("FlushedCatalogueServed", "shop-product", "", "infrastructure::tests::on_redis"),
 ];
 
 /// What a run of a test showed.
@@ -161,6 +167,14 @@ fn nextest(of: &[&Catch]) -> Command {
     let mut command = cargo();
     command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
     command.args(["--failure-output", "final", "-E", &filter]);
+    // The features are those of the whole workspace, so that nothing is built anew; and only what is needed is.
+    for catch in of {
+        if catch.file.is_empty() {
+            command.arg("--lib")
+        } else {
+            command.args(["--test", catch.file])
+        };
+    }
     command
 }
 
@@ -200,7 +214,8 @@ impl Verdict {
 impl Catch {
     /// As a person looks for it.
     fn name(&self) -> String {
-        format!("{} {}{}", self.package, self.test, self.scenario.map(|s| format!(" ({s})")).unwrap_or_default())
+        let file = if self.file.is_empty() { String::new() } else { format!("::{}", self.file) };
+        format!("{}{file} {}{}", self.package, self.test, self.scenario.map(|s| format!(" ({s})")).unwrap_or_default())
     }
 
     /// The function that holds the test.
@@ -238,14 +253,15 @@ mod tests {
 
     #[test]
     fn a_test_is_known_by_its_function() {
-        let names = [test("A", "p", "m::it_holds::sqlite"), test("A", "p", "m::sqlite::it_holds"), scenario("A", "it_holds")];
+        let names =
+            [test("A", "p", "", "m::it_holds::sqlite"), test("A", "p", "", "m::sqlite::it_holds"), scenario("A", "it_holds")];
         assert!(names.iter().all(|catch| catch.function() == "it_holds"));
     }
 
     #[test]
     fn json_is_an_object_a_line() {
         let line = as_json(&scenario("A", "s"), &Verdict::Passed, Duration::from_millis(1_250));
-        let test = "sinew-rabbitmq on_one_broker::sqlite (s)";
+        let test = "sinew-rabbitmq::bus on_one_broker::sqlite (s)";
         assert_eq!(line, format!(r#"{{"bug":"A","test":"{test}","caught":false,"verdict":"not seen","seconds":1.2}}"#));
     }
 }
