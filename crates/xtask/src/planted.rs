@@ -5,6 +5,7 @@ use crate::{
     servers,
 };
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fmt::Write,
     process::{Command, Stdio},
@@ -168,11 +169,10 @@ fn nextest(of: &[&Catch]) -> Command {
     command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
     command.args(["--failure-output", "final", "-E", &filter]);
     // The features are those of the whole workspace, so that nothing is built anew; and only what is needed is.
-    for catch in of {
-        if catch.file.is_empty() {
-            command.arg("--lib")
-        } else {
-            command.args(["--test", catch.file])
+    for file in of.iter().map(|catch| catch.file).collect::<BTreeSet<_>>() {
+        match file {
+            "" => command.arg("--lib"),
+            file => command.args(["--test", file]),
         };
     }
     command
