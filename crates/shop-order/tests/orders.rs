@@ -14,7 +14,7 @@ use shop::{Others, Shop, customer, key, product};
 use shop_order::{Catalogue, SqlCatalogue};
 use sinew::{Claims, Role};
 use sinew_core::{Context, context::scope, trace::TraceContext};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, future::poll_fn, task::Poll};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -29,6 +29,7 @@ on_both! {
     sagas_that_earlier_versions_left_are_finished
     a_repeat_answers_with_the_first_ones_order
     concurrent_repeats_place_one_order
+    an_order_that_is_given_up_anywhere_is_whole_or_not_there
     a_cancel_in_time_undoes_the_order
     a_cancel_is_refused_after_the_end
     users_see_their_own_orders_and_administrators_all
@@ -153,6 +154,30 @@ async fn concurrent_repeats_place_one_order(database: Database) {
     let (a, b, c, d) = tokio::join!(place(), place(), place(), place());
     assert!(a == b && b == c && c == d);
     assert_eq!(shop.list_as(&shop.ann, ListOrdersRequest::default()).await.unwrap().orders.len(), 1);
+}
+
+/// A caller that goes away drops its handler wherever it is, which ends what it did as a crash does.
+async fn an_order_that_is_given_up_anywhere_is_whole_or_not_there(database: Database) {
+    let shop = Shop::open(database, Others::default()).await;
+    let mut answered = 0;
+    for polls in 0..80 {
+        let mut call = Box::pin(shop.place(shop.wish(1, "tok_ok")));
+        let mut left = polls;
+        answered += poll_fn(|cx| match call.as_mut().poll(cx) {
+            Poll::Pending if left > 0 => {
+                left -= 1;
+                Poll::Pending
+            }
+            polled => Poll::Ready(u32::from(polled.is_ready())),
+        })
+        .await;
+    }
+    assert!((1..80).contains(&answered), "{answered} were answered, and nothing was given up or everything");
+    let mut tx = shop.db.snapshot().await.unwrap();
+    let sql = "SELECT (SELECT count(*) FROM sagas WHERE saga_id = order_id),
+                      (SELECT count(*) FROM outbox WHERE aggregate = order_id AND kind = 'order.placed') FROM orders";
+    let placed: Vec<(i64, i64)> = tx.q(sql).all().await.unwrap();
+    assert!(placed.len() >= answered as usize && placed.iter().all(|with| *with == (1, 1)), "sagas and events: {placed:?}");
 }
 
 async fn a_cancel_in_time_undoes_the_order(database: Database) {

@@ -20,7 +20,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
-use sinew_core::Clock;
+use sinew_core::{Clock, planted};
 use sinew_sql::{Db, Retry, Tx, now, retry};
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ pub async fn claim(tx: &mut Tx, key: Key<'_>, fingerprint: &Fingerprint, now: Da
     }
     let sql = "SELECT fingerprint, response FROM idempotency WHERE caller = $1 AND key = $2";
     match tx.q(sql).bind(key.caller).bind(key.key).one::<(Vec<u8>, Option<Vec<u8>>)>().await? {
-        (stored, Some(response)) if stored == fingerprint.0 => Ok(Claim::Repeat(response)),
+        (stored, Some(response)) if stored == fingerprint.0 || planted!(KeyAnswersOtherRequests) => Ok(Claim::Repeat(response)),
         _ => Err(Error::Reused),
     }
 }

@@ -8,7 +8,7 @@
 
 use chrono::{DateTime, Utc};
 use prost::Message;
-use sinew_core::Context;
+use sinew_core::{Context, planted};
 use sinew_sql::{Db, Result, Tx, retry};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -112,9 +112,10 @@ impl Outbox {
             // The lock: an update of one row, on both databases.
             let lock = "UPDATE counters SET n = n WHERE name = 'outbox' RETURNING n";
             let (base,): (i64,) = tx.q(lock).one().await?;
-            let number = "WITH pending AS (
+            let mut number = "WITH pending AS (
                             SELECT seq, row_number() OVER (ORDER BY seq) AS k FROM outbox WHERE pos IS NULL ORDER BY seq LIMIT $2
                           ) UPDATE outbox SET pos = $1 + pending.k FROM pending WHERE outbox.seq = pending.seq";
+            planted!(PositionFromTheId => number = "UPDATE outbox SET pos = seq WHERE pos IS NULL AND $1 >= 0 AND $2 > 0");
             let numbered = tx.q(number).bind(base).bind(limit).run().await?.cast_signed();
             tx.q("UPDATE counters SET n = n + $1 WHERE name = 'outbox'").bind(numbered).run().await?;
             if numbered > 0 {

@@ -115,6 +115,26 @@ async fn positions_are_gapless_and_keep_the_order_of_each_aggregate(database: Da
     }
 }
 
+/// Only PostgreSQL lets a later one overtake: SQLite has one writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_commits_late_is_read_late_and_not_skipped() {
+    let (db, outbox) = (open(&databases::postgres().await).await, Outbox::default());
+    let append = async |id| {
+        let mut tx = db.begin().await.unwrap();
+        outbox.append(&mut tx, event(id, 1)).await.unwrap();
+        tx
+    };
+    let (late, early) = (Uuid::now_v7(), Uuid::now_v7());
+    let slow = append(late).await;
+    append(early).await.commit().await.unwrap();
+    let read = all(&outbox, &db).await;
+    assert_eq!(read.iter().map(|event| event.aggregate).collect::<Vec<_>>(), [early]);
+    slow.commit().await.unwrap();
+    assert_eq!(outbox.sequence(&db, 7).await.unwrap(), 1);
+    let read = outbox.read(&db, read[0].pos, 7).await.unwrap();
+    assert_eq!(read.iter().map(|event| (event.pos, event.aggregate)).collect::<Vec<_>>(), [(2, late)]);
+}
+
 async fn an_event_belongs_to_the_trace_of_its_call(database: Database) {
     let (db, outbox) = (open(&database).await, Outbox::default());
     let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

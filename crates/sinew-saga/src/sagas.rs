@@ -7,7 +7,7 @@ use crate::{
     store::{self, Entry, Lease, LogEntry, NewSaga, Row},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use sinew_core::Context;
+use sinew_core::{Context, planted};
 use sinew_sql::{Retry, Tx, retry};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
@@ -249,12 +249,13 @@ impl<D> Shared<D> {
     pub(crate) fn circumstances(&self, row: &Row, now: DateTime<Utc>) -> Circumstances {
         let timing = self.definition.timing_of(row.state().step);
         let delta = |d| TimeDelta::from_std(d).unwrap_or(TimeDelta::MAX);
+        let cancel = row.cancel_code.clone().filter(|_| !planted!(CancelIgnored));
         Circumstances {
             now,
             steps: self.definition.steps.len(),
             patience: delta(timing.patience),
             expires: row.started_at + delta(timing.saga),
-            cancelled: row.cancel_code.clone().map(|code| Reason::new(code, "cancelled on request")),
+            cancelled: cancel.map(|code| Reason::new(code, "cancelled on request")),
         }
     }
 

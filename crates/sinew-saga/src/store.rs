@@ -2,6 +2,7 @@
 
 use crate::machine::{Phase, Reason, State};
 use chrono::{DateTime, Utc};
+use sinew_core::planted;
 use sinew_sql::{Db, Result, Tx, retry};
 use uuid::Uuid;
 
@@ -137,6 +138,7 @@ pub(crate) async fn insert(tx: &mut Tx, new: NewSaga<'_>) -> Result<()> {
 
 /// Locks the row for its owner; `None` when somebody else owns it now.
 pub(crate) async fn lock(tx: &mut Tx, lease: Lease) -> Result<Option<Row>> {
+    planted!(SagaWithoutFence => return get(tx, lease.id).await);
     let sql = (
         concat!("SELECT ", columns!(), " FROM sagas WHERE saga_id = $1 AND epoch = $2 FOR UPDATE"),
         concat!("SELECT ", columns!(), " FROM sagas WHERE saga_id = $1 AND epoch = $2"),
@@ -236,7 +238,8 @@ pub(crate) async fn claim(
                 columns!()
             ),
         );
-        let rows = tx.q(sql).bind(kind).bind(now).bind(owner).bind(due).bind(limit).all::<Row>().await?;
+        let mut rows = tx.q(sql).bind(kind).bind(now).bind(owner).bind(due).bind(limit).all::<Row>().await?;
+        planted!(TakeoverForgetsUncertain => rows.iter_mut().for_each(|row| row.uncertain = false));
         tx.commit().await?;
         Ok(rows)
     })

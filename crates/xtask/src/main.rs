@@ -2,6 +2,7 @@
 
 mod bench;
 mod faults;
+mod planted;
 mod run;
 mod servers;
 mod test;
@@ -16,6 +17,7 @@ const USAGE: &str = "cargo xtask <command>
   tidy                       the invariants that no compiler checks
   bench <name> [arguments]   a benchmark, in release: `cargo xtask bench channel`
   faults sagas               every fault at every place of the order saga, on real servers; `--budget 45m`, `--json`
+  planted [--json] [bug …]   puts bugs in, and demands that the test which is there to catch each fails
   tools                      only fetches what tests need (Consul, grpcurl, servers)
 ";
 
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(),
         "bench" => bench::run(rest),
         "faults" => faults::run(rest),
+        "planted" => planted::run(rest),
         "tools" => servers::ensure().map(drop),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

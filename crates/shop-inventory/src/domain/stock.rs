@@ -1,5 +1,6 @@
 //! The stock of one product: how much there is and how much of it is promised.
 
+use sinew_core::planted;
 use uuid::Uuid;
 
 /// The most one line or one adjustment may move: far above any order, far below where sums could overflow.
@@ -61,7 +62,8 @@ impl Stock {
 
     /// `quantity` promised; `None` when fewer are available.
     pub(super) fn reserved(self, quantity: i64) -> Option<Self> {
-        (quantity <= self.available()).then(|| Self { reserved: self.reserved + quantity, version: self.version + 1, ..self })
+        let enough = quantity <= self.available() || planted!(Oversell);
+        enough.then(|| Self { reserved: self.reserved + quantity, version: self.version + 1, ..self })
     }
 
     /// `quantity` no longer promised.

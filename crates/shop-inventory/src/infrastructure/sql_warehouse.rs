@@ -10,13 +10,14 @@ use crate::domain::{
     reserve,
 };
 use chrono::{DateTime, Utc};
-use sinew_core::{Clock, failpoint};
+use sinew_core::{Clock, failpoint, planted};
 use sinew_events::{
     Outbox,
     idempotency::{self, Claim, Fingerprint, Key},
 };
 use sinew_sql::{Db, retry};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Stock and reservations in a SQL database.
 #[derive(Debug, Clone)]
@@ -53,6 +54,7 @@ impl SqlWarehouse {
 
     async fn try_reserve(&self, id: ReservationId, lines: &Lines) -> Result<Reservation, Error> {
         let now = self.now();
+        let id = if planted!(RepeatReservesAgain) { ReservationId(Uuid::now_v7()) } else { id };
         let mut tx = self.db.begin().await?;
         if !rows::claim(&mut tx, id, &ReservationState::Reserved, now).await? {
             let before = rows::lock_reservation(&mut tx, id).await?.ok_or(Error::Released)?;
@@ -100,6 +102,7 @@ impl SqlWarehouse {
             rows::put_stock(&mut tx, level).await?;
             self.events.released(&mut tx, level, id, lines.of(level.product), now).await?;
         }
+        planted!(ReleaseWithoutTombstone => if before.is_none() { tx = self.db.snapshot().await?; });
         failpoint!("inventory.release.before_commit");
         tx.commit().await?;
         Ok(Reservation { id, lines, state, created, updated: now })

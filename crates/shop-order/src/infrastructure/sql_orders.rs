@@ -2,7 +2,7 @@
 
 use super::{events, fault::Fault, rows};
 use crate::domain::{Cancel, Error, FailureReason, Order, OrderId, OrderState, Orders, Page, Place, Purchase};
-use sinew_core::{Clock, failpoint};
+use sinew_core::{Clock, failpoint, planted};
 use sinew_events::{
     Outbox,
     idempotency::{self, Claim, Fingerprint, Key},
@@ -47,9 +47,12 @@ impl SqlOrders {
         match idempotency::claim(&mut tx, key, &fingerprint_of_place(wish), sinew_sql::now(&*self.clock)).await? {
             Claim::Repeat(first) => stored(&mut tx, &first).await,
             Claim::First => {
+                planted!(KeyOutsideTransaction => { tx.commit().await?; tx = self.db.begin().await?; });
                 let order = priced?;
                 rows::insert(&mut tx, &order).await?;
+                planted!(SagaOutsideTransaction => { tx.commit().await?; tx = self.db.begin().await?; });
                 self.sagas.start(&mut tx, id.0, &Purchase::new(&order, &wish.payment_token)).await?;
+                planted!(EventOutsideTransaction => { tx.commit().await?; tx = self.db.begin().await?; });
                 events::append(&self.outbox, &mut tx, events::Kind::Placed, &order).await?;
                 idempotency::answer(&mut tx, key, id.0.as_bytes()).await?;
                 failpoint!("order.place.before_commit");

@@ -9,7 +9,7 @@ use crate::domain::{
     Books, Charge, CustomerId, Error, Fingerprint, Money, Opened, Page, Payment, PaymentId, PaymentState, Requested, StateName,
 };
 use chrono::{DateTime, SubsecRound, Utc};
-use sinew_core::{Clock, failpoint};
+use sinew_core::{Clock, failpoint, planted};
 use sinew_events::Outbox;
 use sinew_sql::{Db, Tx, retry};
 use std::sync::Arc;
@@ -65,6 +65,7 @@ impl SqlBooks {
         let mut tx = self.db.begin().await?;
         let tombstone = Payment::tombstone(id, self.now());
         if insert(&mut tx, &tombstone).await? {
+            planted!(RefundWithoutTombstone => return Ok(tombstone));
             tx.commit().await?;
             return Ok(tombstone);
         }

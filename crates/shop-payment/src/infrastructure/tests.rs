@@ -90,6 +90,7 @@ on_both!(
     a_charge_dropped_anywhere_is_completed_by_the_other_replica,
     a_refund_dropped_anywhere_is_completed_by_the_other_replica,
     charges_and_refunds_at_once_leave_books_and_bank_agreed,
+    a_refund_of_what_never_was_refuses_the_hanging_charge,
     an_undone_key_never_takes_money,
 );
 
@@ -177,6 +178,16 @@ async fn charges_and_refunds_at_once_leave_books_and_bank_agreed(shop: Shop) {
         assert_eq!(held, 0, "{payment:?}");
         assert_eq!(payment.state == PaymentState::Refunded, takings == 1, "{payment:?}");
     }
+}
+
+async fn a_refund_of_what_never_was_refuses_the_hanging_charge(shop: Shop) {
+    let [a, b] = &shop.replicas;
+    let wanted = charge("tok_ok");
+    let voided = a.refund(wanted.id).await.unwrap();
+    assert_eq!(voided.state, PaymentState::Voided);
+    assert!(matches!(b.charge(&wanted).await, Err(Error::Refunded)));
+    assert_eq!(b.refund(wanted.id).await.unwrap(), voided);
+    assert_eq!(shop.entry(wanted.id).await, None, "the bank was never asked");
 }
 
 async fn an_undone_key_never_takes_money(shop: Shop) {

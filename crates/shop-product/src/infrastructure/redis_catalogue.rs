@@ -11,7 +11,7 @@ use super::record::{decode, encode, event, request_to_create, request_to_update}
 use crate::domain::{Catalogue, Changes, Error, NewProduct, Page, Product, ProductId, Request};
 use redis::{AsyncCommands, ErrorKind, RedisError, Script, aio::ConnectionManager};
 use sha2::{Digest, Sha256};
-use sinew_core::Clock;
+use sinew_core::{Clock, planted};
 use std::{fmt, sync::Arc};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -58,7 +58,7 @@ impl RedisCatalogue {
 
     /// Refuses whatever was read together with another generation than ours.
     pub(super) fn same(&self, generation: Option<&str>) -> Result<(), Error> {
-        if generation == Some(&*self.generation) { Ok(()) } else { Err(lost()) }
+        if generation == Some(&*self.generation) || planted!(FlushedCatalogueServed) { Ok(()) } else { Err(lost()) }
     }
 
     pub(super) fn connection(&self) -> ConnectionManager {

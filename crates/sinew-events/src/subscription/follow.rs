@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use sinew_core::{
     Context,
     context::scope,
-    failpoint,
+    failpoint, planted,
     trace::{OpenSpan, SpanKind, TraceContext},
 };
 use sinew_sql::{Tx, retry};
@@ -221,16 +221,21 @@ impl Subscription {
             let mut tx = self.db.begin().await?;
             let Lease { epoch, position, floor } = to;
             let step = Step { position, floor, head: head.max(position.unwrap_or_default()), now };
-            if !self.checkpoint.advance_in(&mut tx, epoch, step, self.tenure.lease()).await? {
+            let ours = self.checkpoint.advance_in(&mut tx, epoch, step, self.tenure.lease()).await?;
+            if !ours && !planted!(FollowerWithoutFence) {
                 return Ok(Taken::Fenced);
             }
+            planted!(PositionBeforeEffects => { tx.commit().await?; tx = self.db.begin().await?; });
             let (mut applied, mut repeated) = (0, 0);
             for event in events {
-                if happened == Happened::Yes && !self.inbox.first_time(&mut tx, event.event_id, now).await? {
+                let known = happened == Happened::Yes && !self.inbox.first_time(&mut tx, event.event_id, now).await?;
+                if known && !planted!(NoInbox) {
                     repeated += 1;
                     continue;
                 }
-                self.apply(&mut tx, event).await?;
+                let effect = self.apply(&mut tx, event).await;
+                planted!(UnreadablePassedOver => if let Err(ProjectionError::Malformed { .. }) = effect { continue });
+                effect?;
                 applied += 1;
             }
             failpoint!("events.take.before_commit");
@@ -267,6 +272,7 @@ impl Subscription {
 
 /// A gap is never passed over: it would be lost for good.
 fn in_order(after: i64, events: &[Event]) -> Result<(), Failure> {
+    planted!(GapPassedOver => return Ok(()));
     let mut reached = after;
     for event in events {
         if event.pos != reached + 1 {

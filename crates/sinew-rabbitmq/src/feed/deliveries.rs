@@ -1,6 +1,6 @@
 //! Deliveries gathered into batches.
 
-use super::receipt::{Delivered, reject};
+use super::receipt::{Delivered, acknowledge, reject};
 use crate::{
     BusError,
     bus::Session,
@@ -8,7 +8,7 @@ use crate::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use lapin::{Acker, Channel, Consumer, message::Delivery};
-use sinew_core::{BoxFuture, stats::Registry};
+use sinew_core::{BoxFuture, planted, stats::Registry};
 use sinew_events::{Batch, Batches, Event, Feed, FeedError};
 use std::{
     pin::Pin,
@@ -150,7 +150,8 @@ impl Deliveries {
                 }
             }
         }
-        let Gathered { events, ackers, last, .. } = gathered;
+        let Gathered { events, mut ackers, last, .. } = gathered;
+        planted!(AckBeforeCommit => if let Some(last) = &last { ackers.clear(); acknowledge(last).await });
         let receipt = last.map(|last| Box::new(Delivered::new(ackers, last)) as _);
         self.head = self.head.max(self.reached);
         Ok(Batch { events, head: self.head, receipt })

@@ -9,7 +9,7 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use sinew_core::BoxFuture;
+use sinew_core::{BoxFuture, planted};
 use sinew_events::{Batches, Feed, FeedError, Page};
 use std::sync::Arc;
 
@@ -43,6 +43,7 @@ impl BusFeed {
         let names = Names::new(consumer, &self.publisher);
         let session = self.bus.connect(&format!("{consumer} follows {}", self.publisher)).await?;
         let consume = async {
+            planted!(QueueMadeAnew => topology::queues(&session.channel().await?, &names).await?);
             // It is made for the snapshot only. Made here, one that is deleted at this moment would come back without what
             // was told in between, and nobody would know.
             if !topology::exists(&session, &names.queue).await? {

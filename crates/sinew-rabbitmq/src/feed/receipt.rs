@@ -38,11 +38,17 @@ impl Receipt for Delivered {
             // last one itself may have been rejected: then the one before it speaks for all.
             let last = if self.last.usable() { Some(&self.last) } else { None };
             let last = last.or_else(|| self.events.iter().rev().map(|(_, acker)| acker).find(|acker| acker.usable()));
-            let Some(last) = last else { return };
-            if let Err(error) = last.ack(BasicAckOptions { multiple: true }).await {
-                tracing::debug!(%error, "a batch is not acknowledged; it comes again");
+            if let Some(last) = last {
+                acknowledge(last).await;
             }
         })
+    }
+}
+
+/// Tells the broker that this one and all before it are done with.
+pub(super) async fn acknowledge(last: &Acker) {
+    if let Err(error) = last.ack(BasicAckOptions { multiple: true }).await {
+        tracing::debug!(%error, "a batch is not acknowledged; it comes again");
     }
 }
 

@@ -12,7 +12,7 @@ use lapin::{
     Channel, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
-use sinew_core::failpoint;
+use sinew_core::{failpoint, planted};
 use sinew_events::{Event, Extent, Lease, Reached};
 use std::{convert::Infallible, sync::atomic::Ordering::Relaxed, task::Poll, time::Duration};
 use tokio::{
@@ -98,7 +98,7 @@ async fn publish(relay: &Relay, channel: &Channel, mut after: i64, sent: mpsc::S
 /// Publishes a batch. All of it is on its way before the first write is waited for: to wait for each would cost a round
 /// trip between two threads per event.
 async fn send(relay: &Relay, channel: &Channel, events: &[Event]) -> Result<Vec<PublisherConfirm>, Failure> {
-    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let options = BasicPublishOptions { mandatory: !planted!(NotMandatory), ..Default::default() };
     let mut writes = Vec::with_capacity(events.len());
     for event in events {
         let key = routing_key(&relay.publisher, &event.kind)?;
@@ -137,6 +137,7 @@ async fn confirm(relay: &Relay, mut published: mpsc::Receiver<Sent>, lease: &mut
         if let Some(Sent { last, head, confirms }) = next.await {
             let first = last - i64::try_from(confirms.len()).unwrap_or(i64::MAX) + 1;
             for (position, confirm) in (first..).zip(confirms) {
+                planted!(PositionBeforeConfirm => continue);
                 confirmed(relay, position, confirm).await?;
             }
             relay.meter.at(last, head);

@@ -32,6 +32,7 @@ scenarios! {
     relaying::a_dead_relay_is_followed_by_another
     relaying::a_frozen_relay_disturbs_nothing
     relaying::a_relay_that_lost_its_lease_moves_nothing
+    relaying::what_the_broker_refuses_is_sent_again
     relaying::nobody_follows_and_the_relay_goes_on
     relaying::what_the_publisher_forgot_is_made_up_for_by_the_snapshot
     dead_letters::what_cannot_be_read_is_put_aside_and_replayed

@@ -6,7 +6,10 @@ use crate::{
     world::{Replica, SOON, config, settled},
 };
 use chrono::TimeDelta;
-use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use lapin::{
+    options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 use sinew_core::{BoxFuture, SharedRng};
 use sinew_events::{Event, Extent, Owned, Publication, PublicationError, SqlCheckpoint, SqlPublication};
 use std::sync::{
@@ -141,6 +144,38 @@ pub(crate) async fn a_relay_that_lost_its_lease_moves_nothing(stage: Stage) {
     let _another = stage.relay("another");
     world.copied().await;
     stage.relayed("the head", |s| s.position == Some(10)).await;
+    assert!(world.effects().await.into_iter().eq((1..=10).map(|pos| (pos, 1))));
+}
+
+/// One queue of somebody else's that is full makes the broker refuse what it should go to.
+pub(crate) async fn what_the_broker_refuses_is_sent_again(stage: Stage) {
+    let world = &stage.world;
+    let _replica = stage.replica("a");
+    stage.followed().await;
+    let (_connection, channel) = stage.channel().await;
+    let (full, everything) = (format!("full.{}", world.publisher), format!("{}.#", world.publisher));
+    let mut arguments = FieldTable::default();
+    arguments
+        .insert("x-max-length".into(), 1i64.into())
+        .insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    channel.queue_declare(full.clone().into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    let bound = channel.queue_bind(
+        full.clone().into(),
+        "events".into(),
+        everything.into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
+    bound.await.unwrap();
+    let _relay = stage.relay("a");
+    for _ in 0..10 {
+        world.change(Uuid::now_v7()).await;
+    }
+    let told = stage.relayed("the refusal to be told", |s| s.trouble.is_some() || s.position == Some(10)).await;
+    assert!(told.trouble.is_some() && told.position < Some(10), "{told:?}");
+    channel.queue_delete(full.into(), QueueDeleteOptions::default()).await.unwrap();
+    stage.relayed("the rest", |s| s.position == Some(10) && s.trouble.is_none()).await;
+    world.copied().await;
     assert!(world.effects().await.into_iter().eq((1..=10).map(|pos| (pos, 1))));
 }
 

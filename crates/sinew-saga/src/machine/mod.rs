@@ -19,6 +19,7 @@
 mod tests;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sinew_core::planted;
 use std::fmt;
 
 /// How far a saga is.
@@ -207,6 +208,9 @@ fn forward(state: &State, event: &Event, at: &Circumstances) -> Decision {
             let reason = at.cancelled.clone().unwrap_or_else(|| refusal.clone());
             turn_back(state, touched(state), reason, at)
         }
+        (Event::Unknown(reason), _) if planted!(UnknownTakenAsRefused) => {
+            turn_back(state, state.step.checked_sub(1), reason.clone(), at)
+        }
         (Event::Unknown(_), Some(reason)) => turn_back(state, Some(state.step), reason, at),
         (Event::Unknown(reason), None) if at.now - state.step_since >= at.patience => {
             turn_back(state, Some(state.step), reason.clone(), at)
@@ -220,6 +224,8 @@ fn forward(state: &State, event: &Event, at: &Circumstances) -> Decision {
 fn backward(state: &State, event: &Event, at: &Circumstances) -> Decision {
     let parked = State { parked: true, ..state.clone() };
     match event {
+        Event::Refused(_) if planted!(RefusedUndoTakenAsDone) => undone(state, at),
+        Event::Unknown(_) if planted!(LostUndoTakenAsDone) => undone(state, at),
         Event::Done if !state.parked => undone(state, at),
         Event::Skip if state.parked => undone(&State { parked: false, ..state.clone() }, at),
         Event::Refused(reason) if !state.parked => told(parked, Change::Parked(state.step, reason.clone())),
@@ -231,11 +237,12 @@ fn backward(state: &State, event: &Event, at: &Circumstances) -> Decision {
 
 /// The highest step that may have had an effect when the one under way has just been refused or was not tried.
 fn touched(state: &State) -> Option<usize> {
-    if state.uncertain { Some(state.step) } else { state.step.checked_sub(1) }
+    if state.uncertain && !planted!(UncertainStepKept) { Some(state.step) } else { state.step.checked_sub(1) }
 }
 
 fn turn_back(state: &State, from: Option<usize>, reason: Reason, at: &Circumstances) -> Decision {
     let state = State { reason: Some(reason.clone()), ..state.clone() };
+    let from = if planted!(UndoInForwardOrder) { from.and(Some(0)) } else { from };
     match from {
         Some(step) => told(begin(&state, Phase::Compensating, step, at), Change::Compensating(reason)),
         None => told(begin(&state, Phase::Failed, 0, at), Change::Failed(reason)),
@@ -243,7 +250,9 @@ fn turn_back(state: &State, from: Option<usize>, reason: Reason, at: &Circumstan
 }
 
 fn undone(state: &State, at: &Circumstances) -> Decision {
-    match state.step.checked_sub(1) {
+    let mut next = state.step.checked_sub(1);
+    planted!(UndoInForwardOrder => next = Some(state.step + 1).filter(|next| *next < at.steps));
+    match next {
         Some(next) => told(begin(state, Phase::Compensating, next, at), Change::Undone(state.step)),
         None => {
             let reason = state.reason.clone().unwrap_or_else(|| Reason::new("UNKNOWN", "no reason was recorded"));

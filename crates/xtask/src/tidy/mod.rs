@@ -9,6 +9,7 @@ mod dependencies;
 mod deploy;
 mod files;
 mod migrations;
+mod planted;
 mod tasks;
 mod tests_wait;
 mod tree;
@@ -36,6 +37,8 @@ const RULES: &[Rule] = &[
     ("no test is ignored", tests_wait::none_ignored),
     ("no test sleeps", tests_wait::none_sleeps),
     ("every migration exists for both databases", migrations::paired),
+    ("every planted bug is somewhere, and a test catches it", planted::each_is_planted_and_caught),
+    ("only tests have planted bugs", planted::only_tests_have_them),
     ("every setting is documented, and exists", configuration::documented),
     ("containers and manifests agree with the code", deploy::agrees),
 ];
