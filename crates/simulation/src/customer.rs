@@ -81,11 +81,13 @@ async fn one(stage: Arc<Stage>, channel: Channel, n: usize, wish: (&str, i64, &s
     };
     let order = place().await?;
     stage.tell(format!("order {n} is placed"));
+    let mut taken_back = false;
     if regret {
         sleep(Duration::from_millis(stage.rng.below(REGRET))).await;
         let cancel = CancelOrderRequest { idempotency_key: format!("cancel-{n}"), order_id: order.order_id.clone() };
         let cancelled = until_answered(&stage, async || client.clone().cancel_order(cancel.clone()).await).await;
-        stage.tell(format!("order {n} {}", if cancelled.is_ok() { "is taken back" } else { "cannot be taken back" }));
+        taken_back = cancelled.is_ok();
+        stage.tell(format!("order {n} {}", if taken_back { "is taken back" } else { "cannot be taken back" }));
     }
     loop {
         // Its first answer may have been lost to somebody else: the key must lead to the same order for ever.
@@ -93,6 +95,7 @@ async fn one(stage: Arc<Stage>, channel: Channel, n: usize, wish: (&str, i64, &s
         ensure!(now.order_id == order.order_id, "key order-{n} made two orders: {order:?}, {now:?}");
         if ended(&now) {
             stage.tell(format!("order {n} is {:?} {:?}", now.state(), now.failure_reason()));
+            ensure!(!taken_back || now.state() == OrderState::Failed, "order {n} was taken back and is done: {now:?}");
             return Ok(());
         }
         sleep(Duration::from_millis(100)).await;
