@@ -190,6 +190,7 @@ impl Customers {
         none_open(false, CALM).await.ok();
         stuck += open(false).await?;
         db.close().await;
+        eprintln!("after {:.1} s {stuck} orders have not ended", ended_after.as_secs_f64());
         let orders = self.shared.ledger().orders.clone();
         let books = wait_for("the books", SOON, async || books(shop).await.map_err(|e| format!("{e:#}"))).await?;
         let there: BTreeSet<&str> = books.orders.iter().map(|order| order.order_id.as_str()).collect();

@@ -33,6 +33,11 @@ struct Share {
 }
 
 impl Share {
+    /// For whoever watches; standard output is for rows.
+    fn tell(&self, what: &str) {
+        eprintln!("{:5.1} s  {what}", self.began.elapsed().as_secs_f64());
+    }
+
     fn is_over(&self) -> bool {
         self.began.elapsed() > self.budget
     }

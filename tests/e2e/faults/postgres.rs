@@ -34,6 +34,7 @@ pub(super) async fn killed(share: Share) -> anyhow::Result<()> {
         shop.engines.as_mut().context("engines")?.postgres.crash().await?;
         down.push(since.elapsed());
         done += 1;
+        share.tell(&format!("kill {done}, back after {:?}", since.elapsed()));
         last = Instant::now();
     }
     let verdict = customers.judge(&shop, last, TERMINAL).await?;

@@ -58,6 +58,7 @@ pub(super) async fn away(share: Share) -> anyhow::Result<()> {
                 if share.is_over() {
                     break;
                 }
+                share.tell(fault);
                 let redis = &mut shop.engines.as_mut().context("engines")?.redis;
                 match fault {
                     "flush" => redis.flush().await?,
@@ -81,6 +82,7 @@ pub(super) async fn away(share: Share) -> anyhow::Result<()> {
                 })
                 .await?;
                 *done.entry(fault).or_insert(0usize) += 1;
+                share.tell(&format!("{done:?}"));
             }
             anyhow::Ok((done, last))
         };

@@ -67,6 +67,7 @@ pub(super) async fn of_kills(share: Share) -> anyhow::Result<()> {
                 break;
             }
             if shop.strike(target).await? {
+                share.tell(&name(target));
                 *kills.entry(name(target)).or_default() += 1;
                 last = Instant::now();
             }
