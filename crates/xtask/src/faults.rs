@@ -19,7 +19,7 @@ What fails, and what must hold; all on Consul, PostgreSQL, Redis and RabbitMQ, i
             of order, silences of 2 s at most in 99 of 100 kills
   postgres  50 kills in the middle of commits: no acknowledged order lost, unknown outcomes are asked for again and are
             there once, the books agree
-  redis     30 flushes, kills and stalls: orders and log-ins go on, the catalogue is right or away, never wrong
+  redis     15 flushes, kills and stalls: orders and log-ins go on, the catalogue is right or away, never wrong
   storm     10 minutes of random kills of everything at 50 orders a second: no acknowledged order lost or doubled, all at
             their end within 30 s of the last kill, the books agree
   pairs     a kill and then another, in an order drawn by the seed, for as long as the budget lasts

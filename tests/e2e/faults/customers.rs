@@ -201,7 +201,9 @@ impl Customers {
         for contradiction in contradictions.iter().take(20) {
             eprintln!("{contradiction}");
         }
-        for (kind, (count, words)) in &self.shared.ledger().answers {
+        let repeats_wrong = self.shared.repeats_wrong(&orders).await;
+        let ledger = self.shared.ledger();
+        for (kind, (count, words)) in &ledger.answers {
             eprintln!("{count} × {kind}: {words}");
         }
         for wish in orders.values().filter(|wish| wish.order.is_none()).take(5) {
@@ -209,7 +211,7 @@ impl Customers {
         }
         Ok(Verdict {
             asked: orders.len(),
-            not_sent: self.shared.ledger().not_sent,
+            not_sent: ledger.not_sent,
             acknowledged: told.len(),
             unknown: orders.values().filter(|wish| wish.unknown && wish.order.is_some()).count(),
             unanswered,
@@ -217,10 +219,10 @@ impl Customers {
             // Two keys that were told one order, and orders that nobody was told of.
             doubled: told.len() - distinct.len() + there.difference(&distinct).count().saturating_sub(unanswered),
             stuck,
-            repeats_wrong: self.shared.repeats_wrong(&orders).await,
+            repeats_wrong,
             ended_after_s: (ended_after.as_secs_f64() * 10.0).round() / 10.0,
             contradictions: contradictions.len(),
-            answers: self.shared.ledger().answers.iter().map(|(kind, (count, _))| (kind.clone(), *count)).collect(),
+            answers: ledger.answers.iter().map(|(kind, (count, _))| (kind.clone(), *count)).collect(),
         })
     }
 }

@@ -17,7 +17,7 @@ use testkit::wait_for;
 use tokio::time::{Instant, interval};
 
 /// Of the three faults in turn.
-const FAULTS: usize = 30;
+const FAULTS: usize = 15;
 
 /// Orders a second.
 const RATE: u32 = 10;

@@ -23,11 +23,15 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Events that must be confirmed between one death and the next, so that each is in the middle of them.
 const BETWEEN: u64 = 25;
 
-/// The longest time without a confirm since somebody last asked.
+/// How often the relay is asked for its trouble.
+const ASK: Duration = Duration::from_millis(50);
+
+/// The longest time without a confirm since somebody last asked, and what the relay said in it.
 struct Silence {
     seen: u64,
     since: Instant,
     longest: Duration,
+    told: Vec<String>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +60,9 @@ async fn the_leader_of_the_queue_is_killed_again_and_again() {
             }
             let leader = cluster.leader(&stages[n % stages.len()].queue()).await.unwrap();
             for quiet in &quiet {
-                quiet.lock().unwrap().longest = Duration::ZERO;
+                let mut quiet = quiet.lock().unwrap();
+                quiet.longest = Duration::ZERO;
+                quiet.told.clear();
             }
             cluster.process(leader).unwrap().kill().unwrap();
             for stage in &stages {
@@ -70,7 +76,10 @@ async fn the_leader_of_the_queue_is_killed_again_and_again() {
             }
             cluster.process(leader).unwrap().restart().unwrap();
             cluster.ready(leader).await.unwrap();
-            silences.push(quiet.iter().map(|quiet| quiet.lock().unwrap().longest).max().unwrap());
+            let longest = quiet.iter().map(|quiet| quiet.lock().unwrap().longest).max().unwrap();
+            let told: Vec<_> = quiet.iter().flat_map(|quiet| quiet.lock().unwrap().told.clone()).collect();
+            eprintln!("kill {}: silent for {longest:?} {told:?}", n + 1);
+            silences.push(longest);
         }
     };
     tokio::select! {
@@ -79,6 +88,8 @@ async fn the_leader_of_the_queue_is_killed_again_and_again() {
         () = change(&stages[0]) => {}
         () = change(&stages[1]) => {}
         () = listen(&stages, &quiet) => {}
+        () = ask(&stages[0], &quiet[0]) => {}
+        () = ask(&stages[1], &quiet[1]) => {}
     }
     let (mut events, mut lost, mut doubled, mut disordered) = (0, 0, 0, 0);
     for stage in &stages {
@@ -124,9 +135,25 @@ async fn listen(stages: &[Stage; 2], quiet: &[Mutex<Silence>; 2]) {
     }
 }
 
+/// Asks the relay for its trouble for ever.
+async fn ask(stage: &Stage, quiet: &Mutex<Silence>) {
+    let mut asks = interval(ASK);
+    loop {
+        asks.tick().await;
+        let all = stage.world.admin().list().await.unwrap_or_default();
+        let trouble = all.into_iter().find(|s| s.consumer == "bus").and_then(|s| s.trouble);
+        let mut quiet = quiet.lock().unwrap();
+        if let Some(trouble) = trouble.filter(|trouble| !quiet.told.iter().any(|told| told.ends_with(trouble))) {
+            let told = format!("{:?}: {trouble}", quiet.since.elapsed());
+            quiet.told.push(told);
+        }
+    }
+}
+
 impl Silence {
     fn at(stage: &Stage) -> Self {
-        Self { seen: stage.counted("events_relay_published_total"), since: Instant::now(), longest: Duration::ZERO }
+        let seen = stage.counted("events_relay_published_total");
+        Self { seen, since: Instant::now(), longest: Duration::ZERO, told: Vec::new() }
     }
 
     fn look(&mut self, stage: &Stage) {
