@@ -20,8 +20,9 @@ What fails, and what must hold; all on Consul, PostgreSQL, Redis and RabbitMQ, i
   postgres  50 kills in the middle of commits: no acknowledged order lost, unknown outcomes are asked for again and are
             there once, the books agree
   redis     15 flushes, kills and stalls: orders and log-ins go on, the catalogue is right or away, never wrong
-  storm     10 minutes of random kills of everything at 50 orders a second: no acknowledged order lost or doubled, all at
-            their end within 30 s of the last kill, the books agree
+  storm     10 minutes of random kills of everything at 50 orders a second, while fewer than 200 are under way (`not_sent`
+            tells of the others): no acknowledged order lost or doubled, all at their end within 30 s of the last kill,
+            the books agree
   pairs     a kill and then another, in an order drawn by the seed, for as long as the budget lasts
 
 --phase names those that are wanted; without it all of them share the budget. A phase that is cut short says how much of
