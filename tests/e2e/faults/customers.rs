@@ -132,12 +132,12 @@ impl Customers {
         for name in ["Teapot", "Cup", "Oolong, 100 g"] {
             products.push(rest.product(name).await?);
         }
-        let mut tokens = Vec::new();
+        let mut shared = Shared { rest, key, products, tokens: Vec::new(), ledger: Mutex::default() };
         for n in 0..CUSTOMERS {
-            let (_, token) = rest.user(&email(n)).await?;
-            tokens.push(Mutex::new((token, Instant::now())));
+            let token = wait_for("a customer", 2 * SOON, async || shared.join(n).await.map_err(|e| format!("{e:#}"))).await?;
+            shared.tokens.push(Mutex::new((token, Instant::now())));
         }
-        let shared = Arc::new(Shared { rest, key, products, tokens, ledger: Mutex::default() });
+        let shared = Arc::new(shared);
         let stop = CancellationToken::new();
         let running = AbortOnDropHandle::new(tokio::spawn(order(shared.clone(), (rate, at_once), stop.clone())));
         let customers = Self { shared, stop, running };
@@ -248,6 +248,14 @@ impl Shared {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         headers.extend((!body.is_empty()).then_some(("content-type", "application/json")));
         timeout(PATIENCE, self.rest.exchange(method, path, &headers, body)).await.context("no answer in time")?
+    }
+
+    /// Makes an account, unless an attempt that was not answered did, and logs in.
+    async fn join(&self, customer: usize) -> anyhow::Result<String> {
+        let body = json!({ "email": email(customer), "name": "Ada", "password": "correct horse" });
+        let made = self.ask(Method::POST, "/api/v1/users", None, None, &body).await?;
+        ensure!([StatusCode::CREATED, StatusCode::CONFLICT].contains(&made.status), "{made:?}");
+        self.log_in(customer).await
     }
 
     /// Logs a customer in.
