@@ -25,9 +25,6 @@ const HEARTBEAT: u16 = 5;
 /// How long a connection may take to be made, all hosts together: one that swallows packets answers nothing at all.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long it may take to be closed in order: one that is dead is not waited for.
-const CLOSE: Duration = Duration::from_secs(1);
-
 /// How long the broker may take to answer a question. It answers in milliseconds, but a queue that lost its leader keeps
 /// whoever asks about it waiting.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -137,13 +134,6 @@ impl Session {
     /// A channel: what fails on it leaves the connection's others alone.
     pub(crate) async fn channel(&self) -> Result<Channel, BusError> {
         Ok(self.0.create_channel().await?)
-    }
-
-    /// Closes it and waits for the broker to have noticed, for a while: what it holds for us alone (a lock) is free then.
-    pub(crate) async fn close(self) {
-        if let Ok(Err(error)) = timeout(CLOSE, self.0.close(200, "done".into())).await {
-            tracing::debug!(%error, "a connection was not closed in order; it had ended already");
-        }
     }
 }
 

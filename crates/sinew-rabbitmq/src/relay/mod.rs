@@ -19,13 +19,9 @@ use crate::{Bus, BusError};
 use meter::Meter;
 use sinew_core::{Rng, chain};
 use sinew_events::{Checkpoint, CheckpointError, Lease, Publication, PublicationError, SubscriptionConfig, Tenure};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-/// The longest wait after failures, whatever the tenure's: a queue that lost its leader refuses events until it has another,
-/// which takes a second or so, and to wait on for longer would be ours alone.
-const LONGEST: Duration = Duration::from_millis(500);
 
 /// Hands the events of one publisher to the broker.
 #[derive(Debug)]
@@ -96,7 +92,7 @@ impl Relay {
             let error = chain(&failure);
             tracing::warn!(publisher = self.publisher, error, failures, "events are not relayed; trying again");
             self.tenure.trouble(lease.epoch, &error).await;
-            sleep(self.tenure.backoff(failures).min(LONGEST)).await;
+            sleep(self.tenure.backoff(failures)).await;
         }
     }
 
@@ -104,9 +100,6 @@ impl Relay {
     async fn session(&self, lease: &mut Lease) -> Result<Infallible, Failure> {
         let session = self.bus.connect(&format!("relay of {} ({})", self.publisher, self.instance)).await?;
         let channel = session.channel().await?;
-        let ended = session::run(self, &channel, lease).await;
-        // While the broker takes this one to be connected it lets no other relay in, our own next one included.
-        session.close().await;
-        ended
+        session::run(self, &channel, lease).await
     }
 }
