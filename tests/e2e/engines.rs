@@ -20,7 +20,16 @@ pub(crate) struct Engines {
 
 impl Engines {
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let (postgres, redis, rabbitmq) = tokio::join!(Postgres::start(Durability::Real), Redis::start(), RabbitMq::start());
+        Self::start_on(Redis::start()).await
+    }
+
+    /// As in production: Redis keeps what it has.
+    pub(crate) async fn start_durable() -> anyhow::Result<Self> {
+        Self::start_on(Redis::start_durable()).await
+    }
+
+    async fn start_on(redis: impl Future<Output = anyhow::Result<Redis>>) -> anyhow::Result<Self> {
+        let (postgres, redis, rabbitmq) = tokio::join!(Postgres::start(Durability::Real), redis, RabbitMq::start());
         let postgres = postgres?;
         for service in ["user", "product", "inventory", "payment", "order", BANK] {
             postgres.database(&format!("shop_{service}"))?;

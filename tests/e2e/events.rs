@@ -39,7 +39,7 @@ impl Shop {
         Ok(())
     }
 
-    async fn db(&self, service: &str) -> anyhow::Result<Db> {
+    pub(crate) async fn db(&self, service: &str) -> anyhow::Result<Db> {
         let url = match &self.engines {
             Some(engines) => engines.database(service),
             None => format!("sqlite://{}", self.sinew.data().join(format!("{service}.db")).display()),
@@ -83,15 +83,20 @@ impl Shop {
     pub(crate) async fn books_agree(&self) -> anyhow::Result<usize> {
         let settings = sinew_consul::Settings { address: format!("http://{}", self.up.consul), ..Default::default() };
         let mesh = Mesh::builder("e2e").policies(contracts::POLICIES).consul(settings).start().await?;
+        let ledger = self.engines.as_ref().map_or_else(|| collect::embedded_ledger(&self.sinew.data()), Engines::ledger);
+        let books = collect::books(&mesh, &self.admin().await?, &ledger, self.on_hand().await?).await?;
+        let found = books.contradictions();
+        ensure!(found.is_empty(), "the books disagree:\n  {}", found.join("\n  "));
+        Ok(books.orders.len())
+    }
+
+    /// What lay on the shelves before the first order.
+    pub(crate) async fn on_hand(&self) -> anyhow::Result<BTreeMap<String, i64>> {
         let mut on_hand = BTreeMap::new();
         for (product, pieces) in [("Teapot", 1_000_000), ("Cup", 1_000_000), ("Oolong, 100 g", 1_000_000), ("Kettle", 3)] {
             on_hand.insert(self.rest.product(product).await?, pieces);
         }
-        let ledger = self.engines.as_ref().map_or_else(|| collect::embedded_ledger(&self.sinew.data()), Engines::ledger);
-        let books = collect::books(&mesh, &self.admin().await?, &ledger, on_hand).await?;
-        let found = books.contradictions();
-        ensure!(found.is_empty(), "the books disagree:\n  {}", found.join("\n  "));
-        Ok(books.orders.len())
+        Ok(on_hand)
     }
 
     /// Gives a product another price, and a user another name.

@@ -54,12 +54,26 @@ impl Rest {
         content_type: &str,
         body: String,
     ) -> anyhow::Result<Answer> {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.gateway));
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let mut headers = Vec::new();
+        headers.extend(bearer.as_deref().map(|bearer| ("authorization", bearer)));
         if !body.is_empty() {
-            request = request.header("content-type", content_type);
+            headers.push(("content-type", content_type));
+        }
+        self.exchange(method, path, &headers, body).await
+    }
+
+    /// A request with these headers.
+    pub(crate) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> anyhow::Result<Answer> {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.gateway));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let exchange = async {
             let (parts, body) = self.http1.request(request.body(Full::new(Bytes::from(body)))?).await?.into_parts();

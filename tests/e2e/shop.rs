@@ -27,7 +27,7 @@ pub(crate) struct Shop {
     pub(crate) up: Up,
     pub(crate) rest: Rest,
     pub(crate) engines: Option<Engines>,
-    _registry: Option<Registry>,
+    pub(crate) registry: Option<Registry>,
 }
 
 impl Shop {
@@ -38,7 +38,7 @@ impl Shop {
     async fn open_with(kind: Kind, env: &[(&str, &str)]) -> anyhow::Result<Self> {
         let (sinew, registry, up) = up(kind, env).await?;
         let rest = Rest::new(&up.gateway);
-        Ok(Self { sinew, up, rest, engines: None, _registry: registry })
+        Ok(Self { sinew, up, rest, engines: None, registry })
     }
 
     /// On what production runs on: Consul, PostgreSQL, Redis, RabbitMQ.
@@ -78,6 +78,12 @@ impl Shop {
         let old = self.up.child(service, &instance)?;
         kill_process(pid(old)?, Signal::KILL)?;
         self.up.replaced(service, &instance, old, SOON).await.map(drop)
+    }
+
+    /// Ends a replica as a crash does. Answers false where none runs at the moment.
+    pub(crate) fn end(&self, service: &str, replica: u8) -> bool {
+        let running = self.up.child(service, &format!("{service}-{replica}")).and_then(pid);
+        running.is_ok_and(|pid| kill_process(pid, Signal::KILL).is_ok())
     }
 
     /// Stops a replica's process without ending it.

@@ -10,7 +10,7 @@ use contracts::{
     payment::v1::{Payment, PaymentState},
 };
 use shop_payment::{LedgerEntry, LedgerState};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Everything that everybody holds, at a moment when nothing is under way.
 #[derive(Debug, Default)]
@@ -29,13 +29,25 @@ pub struct Books {
     pub on_hand: BTreeMap<String, i64>,
 }
 
+/// What there is for each order.
+struct Index<'a> {
+    payments: HashMap<&'a str, &'a Payment>,
+    ledger: HashMap<String, &'a LedgerEntry>,
+    reservations: HashMap<&'a str, &'a Reservation>,
+}
+
 impl Books {
     /// Every contradiction, in words.
     pub fn contradictions(&self) -> Vec<String> {
         let mut found = Vec::new();
         let orders: BTreeSet<_> = self.orders.iter().map(|o| o.order_id.as_str()).collect();
+        let by_order = Index {
+            payments: self.payments.iter().map(|p| (p.payment_id.as_str(), p)).collect(),
+            ledger: self.ledger.iter().map(|e| (e.payment.0.to_string(), e)).collect(),
+            reservations: self.reservations.iter().map(|r| (r.reservation_id.as_str(), r)).collect(),
+        };
         for order in &self.orders {
-            self.check_order(order, &mut found);
+            by_order.check_order(order, &mut found);
         }
         for payment in &self.payments {
             if !orders.contains(payment.payment_id.as_str()) {
@@ -60,14 +72,34 @@ impl Books {
         found
     }
 
+    fn check_stock(&self, found: &mut Vec<String>) {
+        let mut reserved: BTreeMap<&str, i64> = BTreeMap::new();
+        let kept = self.reservations.iter().filter(|r| r.state() == ReservationState::Reserved);
+        for line in kept.flat_map(|r| &r.lines) {
+            *reserved.entry(&line.product_id).or_default() += line.quantity;
+        }
+        for stock in &self.stock {
+            let expected = reserved.get(stock.product_id.as_str()).copied().unwrap_or(0);
+            if stock.reserved != expected {
+                found.push(format!("{} of {} are reserved, reservations say {expected}", stock.reserved, stock.product_id));
+            }
+            let before = self.on_hand.get(&stock.product_id).copied().unwrap_or(0);
+            if stock.on_hand != before || stock.available != stock.on_hand - stock.reserved {
+                found.push(format!("stock of {} does not add up from {before}: {stock:?}", stock.product_id));
+            }
+        }
+    }
+}
+
+impl Index<'_> {
     fn check_order(&self, order: &Order, found: &mut Vec<String>) {
         let id = &order.order_id;
         let total = order.total.as_ref().map_or(0, |m| m.amount);
-        let payment = self.payments.iter().find(|p| p.payment_id == *id).map(Payment::state);
-        let entry = self.ledger.iter().find(|e| e.payment.0.to_string() == *id);
+        let payment = self.payments.get(id.as_str()).map(|p| p.state());
+        let entry = self.ledger.get(id.as_str()).copied();
         let held = entry.map_or(0, |e| e.held);
-        let reservation = self.reservations.iter().find(|r| r.reservation_id == *id);
-        let kept = reservation.map(Reservation::state);
+        let reservation = self.reservations.get(id.as_str()).copied();
+        let kept = reservation.map(|r| r.state());
         match order.state() {
             OrderState::Completed => {
                 if payment != Some(PaymentState::Charged) {
@@ -98,24 +130,6 @@ impl Books {
                 }
             }
             state => found.push(format!("order {id} has not ended: {state:?}")),
-        }
-    }
-
-    fn check_stock(&self, found: &mut Vec<String>) {
-        let mut reserved: BTreeMap<&str, i64> = BTreeMap::new();
-        let kept = self.reservations.iter().filter(|r| r.state() == ReservationState::Reserved);
-        for line in kept.flat_map(|r| &r.lines) {
-            *reserved.entry(&line.product_id).or_default() += line.quantity;
-        }
-        for stock in &self.stock {
-            let expected = reserved.get(stock.product_id.as_str()).copied().unwrap_or(0);
-            if stock.reserved != expected {
-                found.push(format!("{} of {} are reserved, reservations say {expected}", stock.reserved, stock.product_id));
-            }
-            let before = self.on_hand.get(&stock.product_id).copied().unwrap_or(0);
-            if stock.on_hand != before || stock.available != stock.on_hand - stock.reserved {
-                found.push(format!("stock of {} does not add up from {before}: {stock:?}", stock.product_id));
-            }
         }
     }
 }

@@ -4,7 +4,14 @@ use crate::{BusError, BusFeed, DeadLetters, Relay, error::connecting, topology::
 use lapin::{Channel, Connection, ConnectionProperties, uri::AMQPUri};
 use sinew_core::Rng;
 use sinew_events::{Checkpoint, Feed, Publication, SubscriptionConfig};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// Where the address is set.
@@ -15,7 +22,7 @@ const VARIABLE: &str = "AMQP_URL";
 /// place of one that froze.
 const HEARTBEAT: u16 = 5;
 
-/// How long a connection may take to be made: a host that swallows packets answers nothing at all.
+/// How long a connection may take to be made, all hosts together: one that swallows packets answers nothing at all.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// How long the broker may take to answer a question. It answers in milliseconds, but a queue that lost its leader keeps
@@ -25,14 +32,20 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// A message broker: where it is, and who we are to it. Clones are the same.
 #[derive(Clone)]
 pub struct Bus {
-    uri: Arc<AMQPUri>,
+    /// The same but for the host, one for each node of a cluster.
+    uris: Arc<[AMQPUri]>,
+    /// Which of them is asked first. Each connection begins with another: they spread over the nodes, and what a node
+    /// accepts and cannot serve is asked of the next one.
+    next: Arc<AtomicUsize>,
 }
 
 /// One connection. Dropped, it is closed, and what it held goes back to the broker.
 pub(crate) struct Session(Connection);
 
 impl Bus {
-    /// The broker at `amqp://user:password@host:5672/%2f`, or `amqps://…` over TLS. `variable` is where that was set.
+    /// The broker at `amqp://user:password@host:5672/%2f`, or `amqps://…` over TLS; a cluster's nodes by commas:
+    /// `amqp://user:password@a:5672,b:5672,c:5672/%2f`. Each connection is made to whichever of them answers first when
+    /// they are asked in turn. `variable` is where that was set.
     ///
     /// # Errors
     ///
@@ -43,19 +56,24 @@ impl Bus {
         if !matches!(scheme, "amqp" | "amqps") {
             return Err(wrong("its scheme is neither amqp nor amqps"));
         }
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        if host.is_empty() || host.starts_with(':') {
-            return Err(wrong("it names no host"));
-        }
-        if host.starts_with('[') {
-            // lapin's parser takes it for no host at all, and connects to localhost.
-            return Err(wrong("an IPv6 address cannot be written here; use a name"));
-        }
-        // The parser's own words may repeat the address.
-        let mut uri: AMQPUri = url.parse().map_err(|_| wrong("it cannot be read"))?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        Ok(Self { uri: Arc::new(uri) })
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (user, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        let of_host = |host: &str| {
+            if host.is_empty() || host.starts_with(':') {
+                return Err(wrong("it names no host"));
+            }
+            if host.starts_with('[') {
+                // lapin's parser takes it for no host at all, and connects to localhost.
+                return Err(wrong("an IPv6 address cannot be written here; use a name"));
+            }
+            // The parser's own words may repeat the address.
+            let uri = format!("{scheme}://{user}{host}{path}").parse();
+            let mut uri: AMQPUri = uri.map_err(|_| wrong("it cannot be read"))?;
+            uri.query.heartbeat.get_or_insert(HEARTBEAT);
+            Ok(uri)
+        };
+        let uris = hosts.split(',').map(of_host).collect::<Result<_, _>>()?;
+        Ok(Self { uris, next: Arc::default() })
     }
 
     /// The broker of `AMQP_URL`; none where that is not set: events go without a broker then.
@@ -90,13 +108,20 @@ impl Bus {
 
     /// Connects. `purpose` is what the broker's own tools show.
     pub(crate) async fn connect(&self, purpose: &str) -> Result<Session, BusError> {
-        let properties = ConnectionProperties::default().with_connection_name(purpose.into());
-        let connecting_now = Connection::connect_uri((*self.uri).clone(), properties);
-        match timeout(CONNECT, connecting_now).await {
-            Ok(Ok(connection)) => Ok(Session(connection)),
-            Ok(Err(error)) => Err(connecting(&self.to_string(), error)),
-            Err(late) => Err(BusError::Unreachable { broker: self.to_string(), source: Box::new(late) }),
+        let nodes = self.uris.len();
+        let first = self.next.fetch_add(1, Relaxed);
+        let mut failed = None;
+        for uri in self.uris.iter().cycle().skip(first % nodes.max(1)).take(nodes) {
+            let properties = ConnectionProperties::default().with_connection_name(purpose.into());
+            let connecting_now = Connection::connect_uri(uri.clone(), properties);
+            // One that swallows packets leaves the others their share.
+            match timeout(CONNECT / u32::try_from(nodes).unwrap_or(u32::MAX), connecting_now).await {
+                Ok(Ok(connection)) => return Ok(Session(connection)),
+                Ok(Err(error)) => failed = Some(connecting(&shown(uri, &at(uri)), error)),
+                Err(late) => failed = Some(BusError::Unreachable { broker: shown(uri, &at(uri)), source: Box::new(late) }),
+            }
         }
+        Err(failed.unwrap_or(BusError::Silent("it has no hosts")))
     }
 }
 
@@ -112,12 +137,23 @@ impl Session {
     }
 }
 
+/// `host:port`.
+fn at(uri: &AMQPUri) -> String {
+    format!("{}:{}", uri.authority.host, uri.authority.port)
+}
+
+/// Without the password.
+fn shown(uri: &AMQPUri, hosts: &str) -> String {
+    let AMQPUri { scheme, authority, vhost, .. } = uri;
+    let vhost = if vhost == "/" { String::new() } else { format!("/{vhost}") };
+    format!("{scheme}://{}@{hosts}{vhost}", authority.userinfo.username)
+}
+
 /// Without the password.
 impl fmt::Display for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AMQPUri { scheme, authority, vhost, .. } = &*self.uri;
-        write!(f, "{scheme}://{}@{}:{}", authority.userinfo.username, authority.host, authority.port)?;
-        if vhost == "/" { Ok(()) } else { write!(f, "/{vhost}") }
+        let hosts: Vec<_> = self.uris.iter().map(at).collect();
+        self.uris.first().map_or(Ok(()), |uri| f.write_str(&shown(uri, &hosts.join(","))))
     }
 }
 
@@ -136,8 +172,17 @@ mod tests {
         let bus = Bus::new("amqps://shop:s3cret@mq.example:5671/prod?heartbeat=9", VARIABLE).unwrap();
         assert_eq!(bus.to_string(), "amqps://shop@mq.example:5671/prod");
         assert_eq!(format!("{bus:?}"), "Bus(amqps://shop@mq.example:5671/prod)");
-        assert_eq!(bus.uri.query.heartbeat, Some(9));
-        assert_eq!(Bus::new("amqp://mq", VARIABLE).unwrap().uri.query.heartbeat, Some(HEARTBEAT));
+        let heartbeat = |bus: &Bus| bus.uris.first().and_then(|uri| uri.query.heartbeat);
+        assert_eq!(heartbeat(&bus), Some(9));
+        assert_eq!(heartbeat(&Bus::new("amqp://mq", VARIABLE).unwrap()), Some(HEARTBEAT));
+    }
+
+    #[test]
+    fn the_nodes_of_a_cluster_differ_in_their_hosts_only() {
+        let bus = Bus::new("amqp://shop:s3,cret@a,b:5673,c/prod?heartbeat=9", VARIABLE).unwrap();
+        assert_eq!(bus.to_string(), "amqp://shop@a:5672,b:5673,c:5672/prod");
+        assert!(bus.uris.iter().all(|uri| uri.vhost == "prod" && uri.query.heartbeat == Some(9)));
+        assert!(bus.uris.iter().all(|uri| uri.authority.userinfo.password == "s3,cret"));
     }
 
     #[test]
@@ -150,6 +195,8 @@ mod tests {
             "amqp://shop:s3cret@",
             "amqp://shop:s3cret@[::1]:5672",
             "amqp://shop:s3cret@mq:port",
+            "amqp://shop:s3cret@a,",
+            "amqp://shop:s3cret@a,,b",
             "amqp://shop:s3cret@mq?heartbeat=s3cret",
         ] {
             let error = Bus::new(url, VARIABLE).unwrap_err();

@@ -16,7 +16,7 @@ const USAGE: &str = "cargo xtask <command>
   test [nextest arguments]   every test, on real servers too; installs what it may, names what it may not
   tidy                       the invariants that no compiler checks
   bench <name> [arguments]   a benchmark, in release: `cargo xtask bench channel`
-  faults sagas               every fault at every place of the order saga, on real servers; `--budget 45m`, `--json`
+  faults sagas               processes, databases and brokers that fail under load; `--budget 45m`, `--phase`, `--json`
   planted [--json] [bug …]   puts bugs in, and demands that the test which is there to catch each fails
   tools                      only fetches what tests need (Consul, grpcurl, servers)
 ";

@@ -10,6 +10,7 @@ mod databases;
 mod dead_letters;
 mod following;
 mod freezer;
+mod leader_lost;
 mod misconfigured;
 mod relaying;
 mod stage;

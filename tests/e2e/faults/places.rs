@@ -1,18 +1,14 @@
-//! A process that fails at any of the places where it hurts: every order still ends, and everything happened exactly once.
-//!
-//! The test of the build takes a slice of the faults, another each day, and says which; `cargo xtask faults sagas` takes
-//! all of them, and then pairs for as long as it may.
+//! Every fault at every place of the order saga and its participants: every order still ends, and everything happened
+//! exactly once.
 
+use super::{Share, shuffle};
 use crate::{
     engines::Engines,
     world::{Kind, PLENTY, SCARCE, SOON, World},
 };
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use contracts::order::v1::{CancelOrderRequest, OrderState};
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, time::Duration};
 use testkit::wait_for;
 use tokio::time::Instant;
 
@@ -25,12 +21,9 @@ const TAKEN_OVER: Duration = Duration::from_secs(30);
 /// Orders whose bank is silent may take until the saga's patience with it ends.
 const SILENT_BANK: Duration = Duration::from_secs(40);
 
-/// Faults of the daily slice on real engines: about two minutes of them.
-const SLICE: usize = 32;
-
 /// How a process fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// It is killed.
     Kill,
     /// It freezes, past all leases, and thaws when others have gone on.
@@ -43,10 +36,10 @@ enum Fault {
 
 /// One fault at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Case {
+pub(super) struct Case {
     service: &'static str,
     place: String,
-    fault: Fault,
+    pub(super) fault: Fault,
 }
 
 impl fmt::Display for Fault {
@@ -67,7 +60,7 @@ impl fmt::Display for Case {
 }
 
 /// Every place with every fault that it knows.
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     let order = shop_order::failpoints();
     // Confirming is its own commit: its outcome is never unknown, and after it nothing is undone.
     let reachable = order.into_iter().filter(|place| !place.starts_with("order.saga.confirm.undo."));
@@ -87,89 +80,52 @@ fn cases() -> Vec<Case> {
     places.into_iter().flat_map(of_one).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_at_any_place_in_any_participant_leaves_one_story() -> anyhow::Result<()> {
-    let mut world = World::start(Kind::Embedded).await?;
-    let kills: Vec<_> = cases().into_iter().filter(|case| case.fault == Fault::Kill).collect();
-    ensure!(kills.len() >= 20, "only {} places to die: is a list empty?", kills.len());
-    for case in kills {
-        eprintln!("{case}");
-        world.suffer(&case).await.with_context(|| case.to_string())?;
-    }
-    Ok(())
-}
-
-/// Consul, PostgreSQL and RabbitMQ; each day another part of the faults, or all with `cargo xtask faults sagas`.
-#[tokio::test(flavor = "multi_thread")]
-async fn any_fault_at_any_place_leaves_one_story_on_real_engines() -> anyhow::Result<()> {
-    let set =
-        |name| std::env::var(name).ok().map(|value| value.parse::<u64>().with_context(|| format!("{name}={value}"))).transpose();
-    if let Some(budget) = set("SINEW_FAULTS_BUDGET")? {
-        return all_faults(Duration::from_secs(budget), set("SINEW_FAULTS_SEED")?.unwrap_or(1)).await;
-    }
-    let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
-    let (all, today) = (cases(), SystemTime::UNIX_EPOCH.elapsed()?.as_secs() / 86_400);
-    let slices = all.len().div_ceil(SLICE);
-    let slice = usize::try_from(today)? % slices;
-    eprintln!("slice {} of {slices}", slice + 1);
-    for case in all.iter().skip(slice).step_by(slices) {
-        eprintln!("{case}");
-        world.suffer(case).await.with_context(|| case.to_string())?;
-    }
-    Ok(())
-}
-
-/// All faults, and then pairs of kills for as long as the budget lasts. Writes a JSON object for each.
-async fn all_faults(budget: Duration, seed: u64) -> anyhow::Result<()> {
-    let (began, mut failed) = (Instant::now(), 0u32);
+/// Each of them alone.
+pub(super) async fn every_fault(share: Share) -> anyhow::Result<()> {
     let all = cases();
-    let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
-    let singles: Vec<Vec<&Case>> = all.iter().map(|case| vec![case]).collect();
+    suffer_all("every fault at every place", all.iter().map(|case| vec![case]).collect(), share).await
+}
+
+/// Pairs of kills, in an order drawn by the seed.
+pub(super) async fn pairs(share: Share) -> anyhow::Result<()> {
+    let all = cases();
     let kills: Vec<&Case> = all.iter().filter(|case| case.fault == Fault::Kill).collect();
     let mut pairs: Vec<Vec<&Case>> = kills.iter().flat_map(|a| kills.iter().map(|b| vec![*a, *b])).collect();
-    shuffle(&mut pairs, seed);
-    for (phase, all) in [("every fault at every place", singles), ("a kill and then another", pairs)] {
-        let (mut done, of) = (0u32, all.len());
-        for faults in all {
-            if began.elapsed() > budget {
-                break;
-            }
-            let (case, since) = (faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" then "), Instant::now());
-            let mut outcome = Ok(());
-            for fault in faults {
-                outcome = outcome.and(world.suffer(fault).await);
-            }
-            done += 1;
-            let error = outcome.as_ref().err().map(|e| format!("{e:#}"));
-            let seconds = since.elapsed().as_secs_f64();
-            println!("{}", serde_json::json!({ "case": case, "held": error.is_none(), "seconds": seconds, "error": error }));
-            if error.is_some() {
-                failed += 1;
-                // What it left behind must not count against the next one.
-                world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
-            }
-        }
-        println!("{}", serde_json::json!({ "phase": phase, "done": done, "of": of, "failed": failed, "seed": seed }));
-    }
-    ensure!(failed == 0, "{failed} faults left more than one story");
-    Ok(())
+    shuffle(&mut pairs, share.seed);
+    suffer_all("a kill and then another", pairs, share).await
 }
 
-/// Fisher and Yates, by a fixed generator (SplitMix64): a seed is the same order everywhere.
-fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut state = seed;
-    for at in (1..items.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let other = ((mixed ^ (mixed >> 31)) % (at as u64 + 1)) as usize;
-        items.swap(at, other);
+/// As many as the budget allows. Writes a JSON object for each.
+async fn suffer_all(phase: &str, all: Vec<Vec<&Case>>, share: Share) -> anyhow::Result<()> {
+    let (mut done, mut failed, of) = (0u32, 0u32, all.len());
+    let mut world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
+    for faults in all {
+        if share.is_over() {
+            break;
+        }
+        let (case, since) = (faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(" then "), Instant::now());
+        let mut outcome = Ok(());
+        for fault in faults {
+            outcome = outcome.and(world.suffer(fault).await);
+        }
+        done += 1;
+        let error = outcome.as_ref().err().map(|e| format!("{e:#}"));
+        let seconds = since.elapsed().as_secs_f64();
+        println!("{}", serde_json::json!({ "case": case, "held": error.is_none(), "seconds": seconds, "error": error }));
+        if error.is_some() {
+            failed += 1;
+            // What it left behind must not count against the next one.
+            world = World::start_on(Kind::Consul, Some(Engines::start().await?)).await?;
+        }
     }
+    println!("{}", serde_json::json!({ "phase": phase, "done": done, "of": of, "failed": failed, "seed": share.seed }));
+    ensure!(failed == 0 && done > 0, "{failed} of {done} faults left more than one story");
+    Ok(())
 }
 
 impl World {
     /// One replica fails; afterwards all orders have ended and all books agree.
-    async fn suffer(&mut self, case: &Case) -> anyhow::Result<()> {
+    pub(super) async fn suffer(&mut self, case: &Case) -> anyhow::Result<()> {
         let Case { service, fault, .. } = case;
         let (armed, other) = (format!("{service}-0"), format!("{service}-1"));
         // The one that is armed is alone, so that its place is reached; the other comes back when it has failed.
