@@ -10,8 +10,9 @@ use sinew_core::{
     trace::{OpenSpan, SpanKind, TraceContext},
 };
 use sinew_sql::{Tx, retry};
-use std::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
+use std::{collections::HashSet, ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 /// What became of a turn.
 pub(super) enum Turn {
@@ -225,8 +226,14 @@ impl Subscription {
                 return Ok(Taken::Fenced);
             }
             let (mut applied, mut repeated) = (0, 0);
+            let mut new = HashSet::new();
+            if happened == Happened::Yes {
+                let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
+                new = self.inbox.first_times(&mut tx, &ids, now).await?;
+            }
             for event in events {
-                if happened == Happened::Yes && !self.inbox.first_time(&mut tx, event.event_id, now).await? {
+                // One that is in the batch twice is new once.
+                if happened == Happened::Yes && !new.remove(&event.event_id) {
                     repeated += 1;
                     continue;
                 }
