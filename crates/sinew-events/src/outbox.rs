@@ -116,10 +116,12 @@ impl Outbox {
                             SELECT seq, row_number() OVER (ORDER BY seq) AS k FROM outbox WHERE pos IS NULL ORDER BY seq LIMIT $2
                           ) UPDATE outbox SET pos = $1 + pending.k FROM pending WHERE outbox.seq = pending.seq";
             let numbered = tx.q(number).bind(base).bind(limit).run().await?.cast_signed();
-            tx.q("UPDATE counters SET n = n + $1 WHERE name = 'outbox'").bind(numbered).run().await?;
-            if numbered > 0 {
-                tx.notify(NUMBERED).await?;
+            if numbered == 0 {
+                // Another was faster: nothing to commit, and no disk to wait for.
+                return Ok(0);
             }
+            tx.q("UPDATE counters SET n = n + $1 WHERE name = 'outbox'").bind(numbered).run().await?;
+            tx.notify(NUMBERED).await?;
             tx.commit().await?;
             Ok(numbered)
         })
