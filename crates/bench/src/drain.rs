@@ -168,9 +168,12 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let telling = Arc::new(telling);
     let mut teller = JoinSet::new();
     teller.spawn(telling.clone().run());
+    wait_for("the first effect", LIMIT, async || {
+        let trouble = telling.line.trouble().await.map_err(|e| e.to_string())?;
+        if lock(&effects).count > 0 { Ok(()) } else { Err(format!("trouble: {trouble:?}")) }
+    })
+    .await?;
     sleep(BEFORE).await;
-    let seen = lock(&effects).count;
-    ensure!(seen > 0, "nothing took effect before the outage");
 
     broker.process().kill()?;
     let killed = Instant::now();

@@ -166,6 +166,13 @@ impl Line {
         Ok(Self { publisher, consumer, ending, _tasks: tasks })
     }
 
+    /// Why the consumer does not get on, if it does not.
+    pub(crate) async fn trouble(&self) -> anyhow::Result<Option<String>> {
+        let mut tx = self.consumer.snapshot().await?;
+        let row = tx.q("SELECT trouble FROM subscriptions").opt::<(Option<String>,)>().await?;
+        Ok(row.and_then(|(trouble,)| trouble))
+    }
+
     /// Waits until the consumer has taken the snapshot: what is told from then on comes as an event.
     pub(crate) async fn followed(&self) -> anyhow::Result<()> {
         wait_for("the consumer's first position", Duration::from_secs(60), async || {
