@@ -29,6 +29,10 @@ use uuid::Uuid;
 
 /// What publisher and consumer are called.
 const PUBLISHER: &str = "things";
+const CONSUMER: &str = "copier";
+
+/// The queue between them.
+pub(crate) const QUEUE: &str = "copier.things";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -106,41 +110,92 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new()?.block_on(measure(args))
 }
 
+/// A publisher and a consumer at work, and what is between them.
+pub(crate) struct Line {
+    pub(crate) publisher: Arc<Publisher>,
+    consumer: Db,
+    ending: CancellationToken,
+    _tasks: JoinSet<()>,
+}
+
+impl Line {
+    /// By the broker where there is one, else over the mesh. `schema` makes the tables that `projection` writes.
+    pub(crate) async fn open(
+        postgres: &Postgres,
+        broker: Option<&RabbitMq>,
+        projection: Arc<dyn Projection>,
+        schema: &[&'static str],
+    ) -> anyhow::Result<Self> {
+        let publisher = Arc::new(Publisher::open(&postgres.database("publisher")?).await?);
+        let consumer = Db::open(&postgres.database("consumer")?, DEFAULT_CONNECTIONS).await?;
+        consumer.migrate(&sinew_events::migrations()).await?;
+        for sql in schema {
+            for db in [&publisher.db, &consumer] {
+                let mut tx = db.begin().await?;
+                tx.q(*sql).run().await?;
+                tx.commit().await?;
+            }
+        }
+        let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(SharedRng::from_os()));
+
+        let mut tasks = JoinSet::new();
+        let numbering = publisher.clone();
+        tasks.spawn(async move { numbering.publication.run(&SystemClock, &SharedRng::from_os()).await });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let events = EventsServer::new(PUBLISHER, Arc::new(publisher.publication.clone()), clock.clone());
+        let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+        tasks.spawn(async move {
+            let _ = tonic::transport::Server::builder().add_service(events.service()).serve_with_incoming(incoming).await;
+        });
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
+        let mut feed: Arc<dyn Feed> = Arc::new(MeshFeed::new(channel));
+        let ending = CancellationToken::new();
+        if let Some(broker) = broker {
+            let bus = Bus::new(&broker.url(), "AMQP_URL")?;
+            let checkpoint = Arc::new(SqlCheckpoint::of_bus(publisher.db.clone(), PUBLISHER, clock.clone()));
+            let publication: Arc<dyn Publication> = Arc::new(publisher.publication.clone());
+            let config = SubscriptionConfig::default();
+            let relay = bus.relay((PUBLISHER, "relay"), publication, checkpoint, config, rng.clone());
+            tasks.spawn(relay.run(ending.clone()));
+            feed = Arc::new(bus.feed(PUBLISHER, feed));
+        }
+        let (who, config) = ((CONSUMER, PUBLISHER, CONSUMER), SubscriptionConfig::default());
+        let subscription = Subscription::new(who, consumer.clone(), feed, projection, config, (clock, rng));
+        tasks.spawn(subscription.run(ending.clone()));
+        Ok(Self { publisher, consumer, ending, _tasks: tasks })
+    }
+
+    /// Why the consumer does not get on, if it does not.
+    pub(crate) async fn trouble(&self) -> anyhow::Result<Option<String>> {
+        let mut tx = self.consumer.snapshot().await?;
+        let row = tx.q("SELECT trouble FROM subscriptions").opt::<(Option<String>,)>().await?;
+        Ok(row.and_then(|(trouble,)| trouble))
+    }
+
+    /// Waits until the consumer has taken the snapshot: what is told from then on comes as an event.
+    pub(crate) async fn followed(&self) -> anyhow::Result<()> {
+        wait_for("the consumer's first position", Duration::from_secs(60), async || {
+            let mut tx = self.consumer.snapshot().await.map_err(|e| e.to_string())?;
+            let row = tx.q("SELECT position FROM subscriptions").opt::<(Option<i64>,)>().await.map_err(|e| e.to_string())?;
+            if matches!(row, Some((Some(_),))) { Ok(()) } else { Err(format!("{row:?}")) }
+        })
+        .await
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
 async fn measure(args: &Args) -> anyhow::Result<()> {
     let postgres = Postgres::start(Durability::Real).await?;
     let broker = if args.broker { Some(RabbitMq::start().await?) } else { None };
-    let publisher = Arc::new(Publisher::open(&postgres.database("publisher")?).await?);
-    let consumer = Db::open(&postgres.database("consumer")?, DEFAULT_CONNECTIONS).await?;
-    consumer.migrate(&sinew_events::migrations()).await?;
-    let (clock, rng): (Arc<dyn Clock>, _) = (Arc::new(SystemClock), Arc::new(SharedRng::from_os()));
-
-    let mut tasks = JoinSet::new();
-    let numbering = publisher.clone();
-    tasks.spawn(async move { numbering.publication.run(&SystemClock, &SharedRng::from_os()).await });
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let events = EventsServer::new(PUBLISHER, Arc::new(publisher.publication.clone()), clock.clone());
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    tasks.spawn(async move {
-        let _ = tonic::transport::Server::builder().add_service(events.service()).serve_with_incoming(incoming).await;
-    });
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
-    let mut feed: Arc<dyn Feed> = Arc::new(MeshFeed::new(channel));
-    let ending = CancellationToken::new();
-    if let Some(broker) = &broker {
-        let bus = Bus::new(&broker.url(), "AMQP_URL")?;
-        let checkpoint = Arc::new(SqlCheckpoint::of_bus(publisher.db.clone(), PUBLISHER, clock.clone()));
-        let publication: Arc<dyn Publication> = Arc::new(publisher.publication.clone());
-        let config = SubscriptionConfig::default();
-        let relay = bus.relay((PUBLISHER, "relay"), publication, checkpoint, config, rng.clone());
-        tasks.spawn(relay.run(ending.clone()));
-        feed = Arc::new(bus.feed(PUBLISHER, feed));
-    }
     let ages = Arc::new(Mutex::new(Histogram::new_with_bounds(1, 600_000_000, 3)?));
-    let projection = Arc::new(Ages(ages.clone()));
-    let config = SubscriptionConfig::default();
-    let subscription = Subscription::new(("copier", PUBLISHER, "copier"), consumer, feed, projection, config, (clock, rng));
-    tasks.spawn(subscription.run(ending.clone()));
+    let line = Line::open(&postgres, broker.as_ref(), Arc::new(Ages(ages.clone())), &[]).await?;
+    let publisher = &line.publisher;
 
     let seen = |wanted: u64, what: &'static str| {
         let ages = ages.clone();
@@ -184,6 +239,5 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
             "{committed} events by {by} at {rate:.0}/s: p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms (bound: p99 100 ms)"
         );
     }
-    ending.cancel();
     Ok(())
 }

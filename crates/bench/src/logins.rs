@@ -3,23 +3,15 @@
 //! Asks a running system for its products at a steady rate, in rounds without and with a flood of log-ins beside it (good
 //! and wrong passwords, known and unknown users), and compares the latencies round by round.
 
-use anyhow::{Context, ensure};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use crate::gateway::{Gateway, With};
+use anyhow::ensure;
+use http::{Method, StatusCode, Uri};
 use serde_json::json;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
-
-/// A request that takes longer counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 const EMAIL: &str = "bench-logins@load.example";
 const PASSWORD: &str = "correct horse";
@@ -49,13 +41,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Clone)]
-struct Gateway {
-    client: Client<HttpConnector, Full<Bytes>>,
-    base: Uri,
-    key: String,
-}
-
 /// Latencies in microseconds, and how often which status came.
 #[derive(Default)]
 struct Seen {
@@ -68,10 +53,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 async fn measure(args: &Args) -> anyhow::Result<()> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let gateway = Gateway { client, base: args.gateway.clone(), key: args.load_key.clone() };
+    let gateway = Gateway::new(args.gateway.clone(), &args.load_key);
     let user = json!({ "email": EMAIL, "name": "Bench", "password": PASSWORD }).to_string();
-    let made = gateway.ask(Method::POST, "/api/v1/users", user).await?;
+    let made = ask(&gateway, Method::POST, "/api/v1/users", user).await?;
     ensure!([StatusCode::CREATED, StatusCode::CONFLICT].contains(&made), "a user cannot be made: {made}");
     let (mut ratios50, mut ratios99) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
@@ -110,7 +94,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
 async fn round_of(args: &Args, gateway: &Gateway, logins: u32) -> (Seen, Seen) {
     let products = steady(args.seconds, args.rps, |_| {
         let gateway = gateway.clone();
-        async move { gateway.ask(Method::GET, "/api/v1/products", String::new()).await }
+        async move { ask(&gateway, Method::GET, "/api/v1/products", String::new()).await }
     });
     let flood = steady(args.seconds, logins, |n| {
         let gateway = gateway.clone();
@@ -120,7 +104,7 @@ async fn round_of(args: &Args, gateway: &Gateway, logins: u32) -> (Seen, Seen) {
             _ => (format!("nobody-{n}@load.example"), PASSWORD),
         };
         let body = json!({ "email": email, "password": password }).to_string();
-        async move { gateway.ask(Method::POST, "/api/v1/sessions", body).await }
+        async move { ask(&gateway, Method::POST, "/api/v1/sessions", body).await }
     });
     tokio::join!(products, flood)
 }
@@ -146,22 +130,8 @@ where
     seen
 }
 
-impl Gateway {
-    async fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<StatusCode> {
-        let authority = self.base.authority().context("--gateway: no host")?.as_str();
-        let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build()?;
-        let mut request = Request::builder().method(method).uri(uri).header("x-sinew-load-key", &self.key);
-        if !body.is_empty() {
-            request = request.header("content-type", "application/json");
-        }
-        let request = request.body(Full::new(Bytes::from(body)))?;
-        let exchange = async {
-            let (parts, body) = self.client.request(request).await?.into_parts();
-            body.collect().await?;
-            anyhow::Ok(parts.status)
-        };
-        timeout(PATIENCE, exchange).await?
-    }
+async fn ask(gateway: &Gateway, method: Method, path: &str, body: String) -> anyhow::Result<StatusCode> {
+    Ok(gateway.ask(method, path, With::default(), body).await?.0)
 }
 
 impl Seen {

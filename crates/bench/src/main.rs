@@ -1,4 +1,4 @@
-//! Benchmarks of the mesh against what it replaces.
+//! Benchmarks: the mesh against what it replaces, events, sagas and whole orders against what their engines can do.
 //!
 //! `bench channel` compares a Sinew channel, everything on, with `tonic::transport::Channel::balance_list`. It starts
 //! itself again as server and client processes, each pinned to a core, so that neither side's work is counted as the
@@ -6,10 +6,13 @@
 
 mod call;
 mod channel;
+mod drain;
 mod echo;
 mod events;
+mod gateway;
 mod logins;
 mod measure;
+mod orders;
 mod registry;
 mod relay;
 mod report;
@@ -23,7 +26,7 @@ use clap::{Parser, Subcommand};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
-#[command(about = "Benchmarks of the mesh against what it replaces")]
+#[command(about = "Benchmarks of the mesh, of events, of sagas and of the whole shop")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -37,8 +40,12 @@ enum Command {
     Logins(logins::Args),
     /// From commit to effect: events at a steady rate between two databases, by the mesh or by RabbitMQ.
     Events(events::Args),
+    /// A consumer that catches up when the broker was away.
+    Drain(drain::Args),
     /// The relay to RabbitMQ against its bare client.
     Relay(relay::Args),
+    /// Orders through the whole system: how many a second, and what each costs.
+    Orders(orders::Args),
     /// A restarted coordinator with many open sagas.
     Sagas(sagas::Args),
     /// The server process.
@@ -54,7 +61,9 @@ fn main() -> anyhow::Result<()> {
         Command::Channel(args) => channel::run(&args),
         Command::Logins(args) => logins::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Drain(args) => drain::run(&args),
         Command::Relay(args) => relay::run(&args),
+        Command::Orders(args) => orders::run(&args),
         Command::Sagas(args) => sagas::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),

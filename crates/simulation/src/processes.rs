@@ -47,7 +47,7 @@ pub(crate) fn channel(stage: &Stage, to: &str) -> anyhow::Result<Channel> {
     let discover = FixedList::new();
     let service = ServiceName::new(to)?;
     let replicas = PROCESSES.iter().filter(|(service, _)| *service == to);
-    discover.set(&service, replicas.map(|(_, process)| Endpoint::new(*process, *process, PORT)).collect());
+    discover.set(&service, replicas.map(|(_, process)| Endpoint::new(process, process, PORT)).collect());
     let connection = ConnectionConfig {
         connect_timeout: 200 * MS,
         handshake_timeout: 200 * MS,

@@ -1,5 +1,7 @@
 //! A slice of the runs that `cargo xtask faults sagas` makes in full: another one each day.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests count as tests")]
+
 use simulation::{Campaign, Plan, pairs, places, run, seeds, singles};
 use std::{
     thread,

@@ -76,8 +76,11 @@ mod armed {
         Some((name.to_owned(), Point { action, at: at?, visits: AtomicU32::new(0) }))
     }
 
+    /// Says whether a process dies at a place.
+    type Visitor = Box<dyn Fn(&str) -> bool>;
+
     thread_local! {
-        static VISITOR: RefCell<Option<Box<dyn Fn(&str) -> bool>>> = const { RefCell::new(None) };
+        static VISITOR: RefCell<Option<Visitor>> = const { RefCell::new(None) };
     }
 
     /// The payload of an unwinding that stands for the death of a simulated process.

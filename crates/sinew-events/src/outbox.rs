@@ -117,10 +117,12 @@ impl Outbox {
                           ) UPDATE outbox SET pos = $1 + pending.k FROM pending WHERE outbox.seq = pending.seq";
             planted!(PositionFromTheId => number = "UPDATE outbox SET pos = seq WHERE pos IS NULL AND $1 >= 0 AND $2 > 0");
             let numbered = tx.q(number).bind(base).bind(limit).run().await?.cast_signed();
-            tx.q("UPDATE counters SET n = n + $1 WHERE name = 'outbox'").bind(numbered).run().await?;
-            if numbered > 0 {
-                tx.notify(NUMBERED).await?;
+            if numbered == 0 {
+                // Another was faster: nothing to commit, and no disk to wait for.
+                return Ok(0);
             }
+            tx.q("UPDATE counters SET n = n + $1 WHERE name = 'outbox'").bind(numbered).run().await?;
+            tx.notify(NUMBERED).await?;
             tx.commit().await?;
             Ok(numbered)
         })

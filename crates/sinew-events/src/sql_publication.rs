@@ -121,10 +121,16 @@ impl SqlPublication {
         if !surely && pending(&self.db).await? == 0 {
             return Ok(());
         }
-        while self.outbox.sequence(&self.db, NUMBERED_AT_ONCE).await? > 0 {
-            self.numbered.send_replace(());
+        loop {
+            let numbered = self.outbox.sequence(&self.db, NUMBERED_AT_ONCE).await?;
+            if numbered > 0 {
+                self.numbered.send_replace(());
+            }
+            // What was committed meanwhile wakes us again: to look for it now would cost a transaction each time.
+            if numbered < NUMBERED_AT_ONCE {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Forgets events from before `cutoff`, oldest first, and answers the position up to which none are kept now; 0 when

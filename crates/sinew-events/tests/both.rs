@@ -162,20 +162,22 @@ async fn a_committed_event_wakes_its_reader(database: Database) {
 
 async fn an_event_takes_effect_once_per_consumer(database: Database) {
     let db = open(&database).await;
-    let (mail, audit, id, at) = (Inbox::new("mail"), Inbox::new("audit"), Uuid::now_v7(), now(&SystemClock));
-    let seen = async |inbox: &Inbox, commit: bool| {
+    let (mail, audit, at) = (Inbox::new("mail"), Inbox::new("audit"), now(&SystemClock));
+    let [one, two, three] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    let seen = async |inbox: &Inbox, events: &[Uuid], commit: bool| {
         let mut tx = db.begin().await.unwrap();
-        let first = inbox.first_time(&mut tx, id, at).await.unwrap();
+        let first = inbox.first_times(&mut tx, events, at).await.unwrap();
         if commit {
             tx.commit().await.unwrap();
         }
         first
     };
-    assert!(seen(&mail, false).await);
-    assert!(seen(&mail, true).await, "the first effect was rolled back");
-    assert!(!seen(&mail, true).await);
-    assert!(seen(&audit, true).await);
-    assert_eq!(Inbox::sweep(&db, at + TimeDelta::hours(2), TimeDelta::hours(1)).await.unwrap(), 2);
+    assert_eq!(seen(&mail, &[one], false).await, [one].into());
+    assert_eq!(seen(&mail, &[two, one, two], true).await, [one, two].into(), "the first effect was rolled back");
+    assert_eq!(seen(&mail, &[one, three, two], true).await, [three].into());
+    assert_eq!(seen(&audit, &[one], true).await, [one].into());
+    assert!(seen(&mail, &[], true).await.is_empty());
+    assert_eq!(Inbox::sweep(&db, at + TimeDelta::hours(2), TimeDelta::hours(1)).await.unwrap(), 4);
 }
 
 /// Claims, acts, answers, as a service does.

@@ -96,6 +96,11 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 
+    /// One of the programs that come with it: `pgbench`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin.join(name)
+    }
+
     /// The process, to kill, freeze and restart. After a restart, wait for [`Postgres::ready`].
     pub fn process(&mut self) -> &mut Running {
         &mut self.server

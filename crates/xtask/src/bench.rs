@@ -5,8 +5,12 @@ use crate::run::{self, Failure, cargo};
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if args.is_empty() {
         return Err(Failure::usage(
-            "cargo xtask bench <name> [arguments]: which benchmark? `channel`, `logins`, `events`, `relay` or `sagas`",
+            "cargo xtask bench <name> [arguments]: which benchmark? `channel`, `logins`, `events`, `drain`, `relay`, `sagas` or `orders`",
         ));
+    }
+    if args.first().is_some_and(|name| name == "orders") {
+        // It starts the whole system, by the program that lies beside it.
+        run::run(cargo().args(["build", "--quiet", "--release", "--package", "sinew-cli"]))?;
     }
     run::run(cargo().args(["run", "--quiet", "--release", "--package", "bench", "--"]).args(args))
 }

@@ -1,13 +1,10 @@
 //! `cargo xtask faults`: faults at length, on real servers; exits non-zero when a bound is missed.
 
 use crate::{
-    run::{self, Failure, cargo, with},
+    run::{self, Failure, cargo, stopwatch, with},
     servers,
 };
-use std::{
-    ffi::OsStr,
-    time::{Duration, Instant},
-};
+use std::{ffi::OsStr, time::Duration};
 
 const USAGE: &str = "cargo xtask faults sagas [--budget 45m] [--seed 1] [--phase NAME,…] [--json]
 
@@ -63,7 +60,7 @@ struct Wanted {
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let wanted = wanted(args)?;
     let path = servers::path()?;
-    let (began, mut failed) = (Instant::now(), Vec::new());
+    let (began, mut failed) = (stopwatch(), Vec::new());
     for (at, phase) in wanted.phases.iter().enumerate() {
         let left = wanted.phases.get(at..).unwrap_or_default();
         // What one does not use goes to those after it.

@@ -1,7 +1,7 @@
 //! `cargo xtask planted`: puts each bug of `sinew-core`'s `planted.rs` in, and demands that its test fails.
 
 use crate::{
-    run::{Failure, cargo, succeeds, with},
+    run::{Failure, cargo, stopwatch, succeeds, with},
     servers,
 };
 use std::{
@@ -9,7 +9,7 @@ use std::{
     ffi::OsStr,
     fmt::Write,
     process::{Command, Stdio},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 const USAGE: &str = "cargo xtask planted [--json] [bug ...]
@@ -223,11 +223,6 @@ impl Catch {
         let part = |name: &'static str| name.trim_end_matches("::sqlite").rsplit("::").next().unwrap_or(name);
         part(self.scenario.unwrap_or(self.test))
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a chore has no tokio, and no test pauses it")]
-fn stopwatch() -> Instant {
-    Instant::now()
 }
 
 fn as_json(catch: &Catch, verdict: &Verdict, took: Duration) -> String {

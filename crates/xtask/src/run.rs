@@ -5,6 +5,7 @@ use std::{
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 /// Why a chore failed, and the exit code that says so.
@@ -74,6 +75,12 @@ pub(crate) fn lines(command: &mut Command, wanted: impl Fn(&str) -> bool) -> Res
 /// With this PATH.
 pub(crate) fn with<'a>(path: &OsStr, command: &'a mut Command) -> &'a mut Command {
     command.env("PATH", path)
+}
+
+/// Starts a stopwatch.
+#[expect(clippy::disallowed_methods, reason = "a chore has no tokio, and no test pauses it")]
+pub(crate) fn stopwatch() -> Instant {
+    Instant::now()
 }
 
 /// Whether a command exists and succeeds; it says nothing.

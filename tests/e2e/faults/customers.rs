@@ -1,13 +1,13 @@
 //! Customers who order at a steady rate and repeat what was not answered, with the same key, until it is.
 
 use crate::{
-    books::Books,
     collect,
     rest::{Answer, Rest},
     shop::Shop,
     world::SOON,
 };
 use anyhow::{Context, ensure};
+use checker::Books;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sinew::Mesh;

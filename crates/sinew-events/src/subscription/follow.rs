@@ -10,8 +10,9 @@ use sinew_core::{
     trace::{OpenSpan, SpanKind, TraceContext},
 };
 use sinew_sql::{Tx, retry};
-use std::{ops::ControlFlow, sync::atomic::Ordering::Relaxed};
+use std::{collections::HashSet, ops::ControlFlow, sync::atomic::Ordering::Relaxed};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 /// What became of a turn.
 pub(super) enum Turn {
@@ -227,8 +228,14 @@ impl Subscription {
             }
             planted!(PositionBeforeEffects => { tx.commit().await?; tx = self.db.begin().await?; });
             let (mut applied, mut repeated) = (0, 0);
+            let mut new = HashSet::new();
+            if happened == Happened::Yes {
+                let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
+                new = self.inbox.first_times(&mut tx, &ids, now).await?;
+            }
             for event in events {
-                let known = happened == Happened::Yes && !self.inbox.first_time(&mut tx, event.event_id, now).await?;
+                // One that is in the batch twice is new once.
+                let known = happened == Happened::Yes && !new.remove(&event.event_id);
                 if known && !planted!(NoInbox) {
                     repeated += 1;
                     continue;

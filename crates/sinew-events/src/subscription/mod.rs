@@ -56,7 +56,8 @@ pub struct SubscriptionConfig {
     pub look: Duration,
     /// The wait after the first failure; doubled with each, and at random between half and all of that. 100 ms.
     pub backoff: Duration,
-    /// The longest wait after failures. 5 s: a publisher that comes back is followed within that.
+    /// The longest wait after failures. 1 s: what comes back, a publisher or a broker, is followed within that, and one try a
+    /// second by the one replica that holds the lease burdens nobody.
     pub backoff_max: Duration,
 }
 
@@ -66,7 +67,7 @@ impl Default for SubscriptionConfig {
             lease: Duration::from_millis(2_500),
             look: Duration::from_millis(250),
             backoff: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(5),
+            backoff_max: Duration::from_secs(1),
         }
     }
 }
