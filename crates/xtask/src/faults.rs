@@ -57,6 +57,7 @@ struct Wanted {
     phases: Vec<&'static Phase>,
 }
 
+#[expect(clippy::disallowed_methods, reason = "there is no tokio here whose clock could be used")]
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let wanted = wanted(args)?;
     let path = servers::path()?;
