@@ -91,7 +91,6 @@ async fn engines_that_die_lose_nothing_and_do_nothing_twice() -> anyhow::Result<
         let told = ended(&mut load, seconds).await?;
         ensure!(told["not_ended"] == 0 && told["lost"] == 0, "{told}");
         accepted += told["accepted"].as_u64().unwrap_or_default();
-        // Breakers that opened meanwhile stay so for 30 s.
         shop.newest(&admin).await?;
     }
     ensure!(accepted >= 10, "too few to tell: {accepted}");

@@ -97,7 +97,7 @@ impl App {
         let coordinator =
             Coordinator::new(db.clone(), definition, config.coordinator, deps.clock.clone(), deps.rng.clone()).await?;
         let sagas = coordinator.sagas();
-        let orders = SqlOrders::new(db.clone(), outbox.clone(), sagas.clone(), deps.clock.clone());
+        let orders = SqlOrders::new(db.clone(), outbox.clone(), sagas.clone(), (deps.clock.clone(), deps.rng.clone()));
         let catalogue = SqlCatalogue::new(db.clone());
         let follow = |publisher: &str, instance: &str, feed: Arc<dyn Feed>, projection: Arc<dyn Projection>| {
             let who = ("order", publisher, instance);

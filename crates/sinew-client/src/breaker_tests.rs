@@ -7,7 +7,8 @@ use sinew_core::classify::Verdict;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const CONFIG: BreakerConfig = BreakerConfig { failures: 5, open_for: Duration::from_secs(30), probes: 3, successes: 3 };
+const CONFIG: BreakerConfig =
+    BreakerConfig { failures: 5, open_for: Duration::from_secs(30), all_open_for: Duration::from_secs(1), probes: 3, successes: 3 };
 
 #[derive(Debug, Clone, Copy)]
 enum Event {

@@ -59,10 +59,20 @@ pub struct BreakerConfig {
     pub failures: u8,
     /// How long it stays open. Default 30 s.
     pub open_for: Duration,
+    /// How long instead when there are several endpoints and all of their breakers are open. Default 1 s: what failed is then
+    /// likely not the endpoints but something that they share, a database, and nobody is spared by keeping away from all.
+    pub all_open_for: Duration,
     /// Calls let through at once when half open, 1 to 255. Default 3.
     pub probes: u8,
     /// Successes that close it again, 1 to 15. Default 3.
     pub successes: u8,
+}
+
+impl BreakerConfig {
+    /// How much sooner a breaker is probed when all are open.
+    pub(crate) fn sooner(&self) -> Duration {
+        self.open_for.saturating_sub(self.all_open_for)
+    }
 }
 
 /// Bounds of what is repeated, per destination.
@@ -120,7 +130,7 @@ impl Default for ConnectionConfig {
 
 impl Default for BreakerConfig {
     fn default() -> Self {
-        Self { failures: 5, open_for: Duration::from_secs(30), probes: 3, successes: 3 }
+        Self { failures: 5, open_for: Duration::from_secs(30), all_open_for: Duration::from_secs(1), probes: 3, successes: 3 }
     }
 }
 

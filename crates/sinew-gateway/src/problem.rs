@@ -20,6 +20,9 @@ use tonic_types::{ErrorDetail, StatusExt};
 /// Longest `detail` that is sent: what a parser quotes of its input may be as long as the input.
 const LONGEST_DETAIL: usize = 512;
 
+/// When to come back where nobody said so: endpoints that are away are tried again within a second.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Problem {
@@ -162,6 +165,9 @@ impl From<Status> for Problem {
         for detail in status.get_error_details_vec() {
             problem.add(detail);
         }
+        if code == Code::Unavailable {
+            problem.retry_after.get_or_insert(AGAIN);
+        }
         if code == Code::Unauthenticated {
             problem.challenge = Some(challenge(status.message()));
         }
@@ -251,6 +257,16 @@ mod tests {
         assert_eq!(problem.details[0]["reason"], "PRODUCT_UNKNOWN");
         let response = problem.into_response(None);
         assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (400, &HeaderValue::from_static("2")));
+    }
+
+    #[test]
+    fn what_is_away_says_when_to_come_back() {
+        let after = |status: Status| Problem::from(status).into_response(None).headers().get(RETRY_AFTER).cloned();
+        assert_eq!(after(Status::unavailable("none of 2 endpoints")), Some(HeaderValue::from_static("1")));
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
+        let own = Status::with_error_details(tonic::Code::Unavailable, "away", details);
+        assert_eq!(after(own), Some(HeaderValue::from_static("7")));
+        assert_eq!(after(Status::not_found("no")), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use sinew_sql::Db;
 use std::{
     collections::{BTreeMap, HashSet},
     fmt,
+    hash::{BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -56,6 +57,10 @@ impl Default for Config {
         }
     }
 }
+
+/// One task a saga. Hashed by fixed keys, so that a simulation ends them in the same order each time; ids are our own, so
+/// nobody chooses those that collide.
+type Tasks = JoinMap<Uuid, (), BuildHasherDefault<DefaultHasher>>;
 
 /// Sagas claimed in one transaction: it holds SQLite's only writer for some milliseconds.
 const AT_ONCE: usize = 256;
@@ -135,7 +140,7 @@ impl<D: Data> Coordinator<D> {
     /// Dropping the future stops all work at once, as a crash would: others take over when the leases end.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let shared = self.shared.clone();
-        let mut tasks: JoinMap<Uuid, ()> = JoinMap::new();
+        let mut tasks = Tasks::with_hasher(BuildHasherDefault::default());
         let mut scan = interval(shared.config.scan);
         let mut renew = interval(shared.config.lease / 3);
         // Gauges may be some seconds old.
@@ -211,7 +216,7 @@ impl<D: Data> Shared<D> {
         Ok(Instance { id, data: Arc::new(data) })
     }
 
-    async fn claim(self: &Arc<Self>, tasks: &mut JoinMap<Uuid, ()>) {
+    async fn claim(self: &Arc<Self>, tasks: &mut Tasks) {
         let free = self.places.available_permits();
         if free == 0 {
             return;
@@ -234,7 +239,7 @@ impl<D: Data> Shared<D> {
         }
     }
 
-    fn spawn(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit, tasks: &mut JoinMap<Uuid, ()>) {
+    fn spawn(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit, tasks: &mut Tasks) {
         if row.epoch > 1 {
             self.meter.takeovers.fetch_add(1, Relaxed);
             tracing::info!(saga_id = %row.saga_id, epoch = row.epoch, "took over a saga");
@@ -247,7 +252,7 @@ impl<D: Data> Shared<D> {
         });
     }
 
-    async fn renew(&self, tasks: &mut JoinMap<Uuid, ()>) {
+    async fn renew(&self, tasks: &mut Tasks) {
         pass(&self.definition.renewal(), self.config.probe.as_ref()).await;
         let ids: Vec<Uuid> = tasks.keys().copied().collect();
         if ids.is_empty() {

@@ -206,7 +206,7 @@ pub(crate) async fn log(tx: &mut Tx, lease: Lease, entry: Entry<'_>) -> Result<(
         .map(drop)
 }
 
-/// Takes at most `limit` sagas that nobody holds, each under a new epoch. Whoever held them may have called a
+/// Takes at most `limit` sagas that nobody holds, oldest first, each under a new epoch. Whoever held them may have called a
 /// participant without telling, so the step under way is uncertain from now on.
 pub(crate) async fn claim(
     db: &Db,
@@ -241,6 +241,7 @@ pub(crate) async fn claim(
         let mut rows = tx.q(sql).bind(kind).bind(now).bind(owner).bind(due).bind(limit).all::<Row>().await?;
         planted!(TakeoverForgetsUncertain => rows.iter_mut().for_each(|row| row.uncertain = false));
         tx.commit().await?;
+        rows.sort_by_key(|row| (row.started_at, row.saga_id));
         Ok(rows)
     })
     .await

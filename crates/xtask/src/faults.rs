@@ -81,12 +81,9 @@ fn one(phase: &Phase, budget: Duration, wanted: &Wanted, path: &OsStr) -> Result
         tests.args(["--seed", &seed, "--budget", &seconds]);
         return if wanted.json { run::lines(&mut tests, |line| line.starts_with('{')) } else { run::run(&mut tests) };
     }
-    tests.args(["test", "--quiet"]);
-    match phase.name {
-        "broker" => tests.args(["--package", "sinew-rabbitmq", "--test", "bus", "--"]),
-        _ => tests.args(["--package", "sinew-cli", "--test", "e2e", "--"]),
-    };
-    tests.args(["--nocapture", "--exact"]);
+    // The features are those of the whole workspace, so that nothing is built anew after `cargo xtask test`.
+    tests.args(["test", "--quiet", "--workspace", "--test", if phase.name == "broker" { "bus" } else { "e2e" }]);
+    tests.args(["--", "--nocapture", "--exact"]);
     tests.arg(match phase.name {
         "broker" => "leader_lost::the_leader_of_the_queue_is_killed_again_and_again",
         _ => "faults::any_fault_at_any_place_leaves_one_story_on_real_engines",

@@ -49,7 +49,7 @@ const CARDS: [&str; 25] = {
 /// Tokens are good for 15 minutes.
 const TOKEN_AGE: Duration = Duration::from_secs(600);
 
-/// Breakers that opened stay so for 30 s, and what waits for them backs off.
+/// What waits for something that was away backs off.
 const CALM: Duration = Duration::from_secs(120);
 
 /// The load. Dropped, it ends.

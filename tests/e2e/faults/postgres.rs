@@ -18,8 +18,8 @@ const AT_ONCE: usize = 20;
 /// Acknowledged between one kill and the next: each is in the middle of orders.
 const BETWEEN: usize = 10;
 
-/// From the last kill: breakers that it opened stay so for 30 s, and what waits for them backs off.
-const TERMINAL: Duration = Duration::from_secs(60);
+/// From the last kill.
+const TERMINAL: Duration = Duration::from_secs(30);
 
 /// What is acknowledged is there, what was not is asked for again and is there once, and the books agree.
 pub(super) async fn killed(share: Share) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::{events, fault::Fault, rows};
 use crate::domain::{Cancel, Error, FailureReason, Order, OrderId, OrderState, Orders, Page, Place, Purchase};
-use sinew_core::{Clock, failpoint, planted};
+use sinew_core::{Clock, Rng, failpoint, planted};
 use sinew_events::{
     Outbox,
     idempotency::{self, Claim, Fingerprint, Key},
@@ -10,7 +10,7 @@ use sinew_events::{
 use sinew_saga::{CancelOutcome, Sagas};
 use sinew_sql::{Db, Tx, retry};
 use std::sync::Arc;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 /// Orders in a SQL database.
 #[derive(Debug, Clone)]
@@ -19,12 +19,21 @@ pub struct SqlOrders {
     outbox: Outbox,
     sagas: Sagas<Purchase>,
     clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
 }
 
 impl SqlOrders {
     /// In this database, whose tables are there.
-    pub fn new(db: Db, outbox: Outbox, sagas: Sagas<Purchase>, clock: Arc<dyn Clock>) -> Self {
-        Self { db, outbox, sagas, clock }
+    pub fn new(db: Db, outbox: Outbox, sagas: Sagas<Purchase>, (clock, rng): (Arc<dyn Clock>, Arc<dyn Rng>)) -> Self {
+        Self { db, outbox, sagas, clock, rng }
+    }
+
+    /// A new order's id: version 7, by our own clock and randomness.
+    fn fresh(&self) -> OrderId {
+        let millis = sinew_sql::now(&*self.clock).timestamp_millis().cast_unsigned();
+        let (a, b) = (self.rng.next_u64().to_be_bytes(), self.rng.next_u64().to_be_bytes());
+        let random = [a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], b[0], b[1]];
+        OrderId(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
     /// The order that this wish is at the names and prices of now.
@@ -112,7 +121,7 @@ fn fingerprint_of_place(wish: &Place) -> Fingerprint {
 
 impl Orders for SqlOrders {
     async fn place(&self, wish: &Place) -> Result<Order, Error> {
-        let id = OrderId(Uuid::now_v7());
+        let id = self.fresh();
         Ok(retry(|| self.try_place(id, wish)).await?)
     }
 

@@ -1,8 +1,12 @@
 //! The domain's refusals as statuses.
 
 use crate::domain::Error;
+use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+/// A Redis that was restarted answers again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
@@ -17,7 +21,7 @@ impl From<Error> for Status {
             ),
             Error::Unavailable(cause) => {
                 tracing::warn!(%cause, "the store cannot answer now");
-                Self::unavailable(message)
+                Self::with_error_details(Code::Unavailable, message, ErrorDetails::with_retry_info(Some(AGAIN)))
             }
             Error::Internal(cause) => {
                 tracing::error!(%cause, "the store failed");

@@ -184,9 +184,8 @@ struct Passed {
 
 fn pick(destination: &Shared, now: Instant, avoid: Option<u64>) -> Result<Picked, Passed> {
     let snapshot = destination.snapshot.load();
-    let mut passed = Passed::default();
     if snapshot.ready.is_empty() {
-        return Err(passed);
+        return Err(Passed::default());
     }
     let first = snapshot.picker.pick(&snapshot.ready, destination.random());
     let order = || {
@@ -194,17 +193,22 @@ fn pick(destination: &Shared, now: Instant, avoid: Option<u64>) -> Result<Picked
         from.iter().chain(before)
     };
     let avoided = |ready: &&Ready| avoid == Some(ready.endpoint.number);
-    let candidates = order().filter(|r| !avoided(r)).chain(order().filter(avoided));
-    for ready in candidates {
-        if let Some(picked) = take(ready, destination, now, &mut passed) {
-            return Ok(picked);
-        }
+    let candidates = || order().filter(|r| !avoided(r)).chain(order().filter(avoided));
+    let take_one = |ahead: Duration| {
+        let mut passed = Passed::default();
+        candidates().find_map(|ready| take(ready, destination, now, ahead, &mut passed)).ok_or(passed)
+    };
+    let picked = take_one(Duration::ZERO);
+    // Not one is healthy: their breakers are probed sooner.
+    let all_open = |passed: &Passed| passed.open > 1 && passed.open == snapshot.ready.len();
+    match picked {
+        Err(passed) if all_open(&passed) => take_one(destination.config.breaker.sooner()),
+        picked => picked,
     }
-    Err(passed)
 }
 
-/// Takes a slot and a permit of one endpoint, or notes why not.
-fn take(ready: &Ready, destination: &Shared, now: Instant, passed: &mut Passed) -> Option<Picked> {
+/// Takes a slot and a permit of one endpoint, or notes why not. Breakers are asked as if it were so much later.
+fn take(ready: &Ready, destination: &Shared, now: Instant, ahead: Duration, passed: &mut Passed) -> Option<Picked> {
     let slot = match ready.connections.as_slice() {
         [only] => only.reserve(),
         several => several.iter().min_by_key(|c| c.streams()).and_then(|c| c.reserve()),
@@ -215,11 +219,11 @@ fn take(ready: &Ready, destination: &Shared, now: Instant, passed: &mut Passed) 
         destination.crowded(&ready.endpoint);
         return None;
     };
-    match ready.endpoint.breaker.acquire(now) {
+    match ready.endpoint.breaker.acquire(now + ahead) {
         Ok(permit) => Some(Picked { endpoint: ready.endpoint.clone(), permit, slot }),
         Err(refused) => {
             passed.open += 1;
-            passed.next_probe = match (passed.next_probe, refused.until) {
+            passed.next_probe = match (passed.next_probe, refused.until.map(|until| until - ahead)) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };

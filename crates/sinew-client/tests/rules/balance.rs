@@ -1,8 +1,14 @@
 //! Who gets which call.
 
-use crate::support::{GET, PUT, Server, World, answer, pause, read};
+use crate::support::{GET, PUT, Server, World, answer, pause, read, status};
 use sinew_client::{BreakerState, Config};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -96,6 +102,45 @@ async fn one_open_breaker_costs_no_call_and_a_new_connection_closes_it() {
         world.call(PUT, b"x").await.expect("healed");
     }
     assert_eq!(world.endpoints()[0].breaker, BreakerState::Closed);
+}
+
+/// A database that all of them share goes away and comes back: the outage of those who call them is not 30 s long.
+#[tokio::test(start_paused = true)]
+async fn when_every_breaker_is_open_they_are_probed_after_a_second() {
+    let ill = Arc::new(AtomicBool::new(true));
+    let server = || {
+        let ill = ill.clone();
+        Server::new(move |request, respond| {
+            let ill = ill.load(Relaxed);
+            async move {
+                let message = read(request.into_body()).await;
+                if ill { status(respond, "14", &[]) } else { answer(respond, message).await }
+            }
+        })
+    };
+    let servers = [server(), server()];
+    let world = World::of(&servers.each_ref());
+    world.ready(2).await;
+    let calls = || servers.iter().map(Server::calls).sum::<usize>();
+    while calls() < 10 {
+        let _ = world.call(PUT, b"x").await;
+    }
+    let error = world.call(PUT, b"x").await.expect_err("both breakers are open");
+    let text = "t: none of 2 endpoints can take the call: 2 with an open breaker (next probe in 1.0 s)";
+    assert_eq!((calls(), error.message()), (10, text));
+    // One probe each second while it lasts.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..5 {
+        let _ = world.call(PUT, b"x").await;
+    }
+    assert_eq!(calls(), 12, "one of each");
+    ill.store(false, Relaxed);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..20 {
+        world.call(PUT, b"x").await.expect("well again");
+    }
+    // With one that is well, the other waits for its own time.
+    assert!(world.endpoints().iter().any(|e| e.breaker == BreakerState::Closed), "{:?}", world.endpoints());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use crate::world::Replica;
 use sinew_core::BoxFuture;
 use sinew_events::{NewEvent, Outbox, Owned, PublicationError, SqlPublication};
 use sinew_sql::Db;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// A replica on a thread of its own, which can be stopped as a signal stops a process: nothing of it runs, and its
@@ -27,7 +27,18 @@ impl Freezer {
         });
     }
 
-    pub(crate) async fn freeze(&mut self) {
+    /// Freezes it where it holds no lock of this database: SQLite cannot take one away from who is frozen.
+    pub(crate) async fn freeze_without_a_lock(&mut self, db: &Db) {
+        loop {
+            self.freeze().await;
+            if tokio::time::timeout(Duration::from_secs(1), db.begin()).await.is_ok_and(|begun| begun.is_ok()) {
+                return;
+            }
+            self.thaw();
+        }
+    }
+
+    async fn freeze(&mut self) {
         let (thaw, thawed) = std::sync::mpsc::channel::<()>();
         let (frozen, is_frozen) = tokio::sync::oneshot::channel();
         self.thaw = Some(thaw);
