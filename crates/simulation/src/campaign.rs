@@ -12,10 +12,8 @@ use tokio::time::Instant;
 const TRIES: u64 = 40;
 
 /// What is to be run, and for how long at most.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Campaign {
-    /// What to call it.
-    pub phase: &'static str,
     /// Each is run; those with deaths under further seeds until all of them happened.
     pub plans: Vec<Plan>,
     /// None begins later than this after the first.

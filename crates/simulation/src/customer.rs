@@ -8,7 +8,7 @@ use contracts::order::v1::{
 };
 use sinew_client::Channel;
 use sinew_core::Rng;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -34,6 +34,9 @@ const WISHES: [(&str, i64, &str, bool); 8] = [
     (PLENTY, 1, "tok_ok", true),
     (SCARCE, 2, "tok_ok", false),
 ];
+
+/// How many orders are placed.
+pub(crate) const ORDERS: usize = WISHES.len();
 
 /// How long one question may take before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -119,13 +122,4 @@ async fn until_answered<T>(stage: &Stage, ask: impl AsyncFn() -> Result<T, Statu
 
 fn refused(code: Code) -> bool {
     matches!(code, Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::PermissionDenied | Code::FailedPrecondition)
-}
-
-/// How many orders there are to place.
-pub(crate) fn wishes() -> BTreeMap<&'static str, usize> {
-    let mut wishes = BTreeMap::new();
-    for (product, ..) in WISHES {
-        *wishes.entry(product).or_default() += 1;
-    }
-    wishes
 }

@@ -53,7 +53,7 @@ fn sagas(count: u64, seed: u64, budget: Duration) -> ExitCode {
         ("simulated: seeds full of trouble", seeds(seed, count)),
     ] {
         let (began, of) = (tokio::time::Instant::now(), plans.len());
-        let tally = Campaign { phase, plans, budget: left }.run();
+        let tally = Campaign { plans, budget: left }.run();
         let seconds = began.elapsed();
         left = left.saturating_sub(seconds);
         for (plan, outcome) in &tally.failed {

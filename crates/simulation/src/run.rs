@@ -1,7 +1,7 @@
 //! One run: what is planned, the steps of the simulation, and what came of it.
 
 use crate::{
-    customer::{self, PLENTY, SCARCE, SHELVES},
+    customer::{self, ORDERS, PLENTY, SCARCE, SHELVES},
     processes::{self, CUSTOMER, PROCESSES, process},
     stage::{Climate, SimulatedClock, Stage},
 };
@@ -157,8 +157,7 @@ fn story(plan: &Plan, stage: &Arc<Stage>, climate: Climate) -> anyhow::Result<()
     books.ledger = on_one_thread(ledger)?;
     let wrong = books.contradictions();
     ensure!(wrong.is_empty(), "the books disagree: {}", wrong.join("; "));
-    let wanted: usize = customer::wishes().values().sum();
-    ensure!(books.orders.len() == wanted, "{wanted} orders were placed, there are {}", books.orders.len());
+    ensure!(books.orders.len() == ORDERS, "{ORDERS} orders were placed, there are {}", books.orders.len());
     on_one_thread(told_once())
 }
 
@@ -199,7 +198,7 @@ fn trouble(stage: &Stage) -> BTreeMap<(Duration, u64), Fault> {
 }
 
 fn happen(sim: &mut turmoil::Sim<'_>, stage: &Stage, fault: Fault) {
-    stage.tell(format!("{fault:?}"));
+    stage.tell_at(sim.elapsed(), format!("{fault:?}"));
     match fault {
         Fault::Dies(one) => {
             if sim.is_host_running(one) {

@@ -3,7 +3,7 @@
 use sinew_core::{Clock, Rng, SharedRng, failpoint};
 use sinew_sql::simulated::{Fate, Moment, Weather};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -35,7 +35,7 @@ pub(crate) struct Stage {
 #[derive(Debug, Default)]
 struct State {
     climate: Climate,
-    processes: BTreeMap<String, &'static str>,
+    processes: HashMap<Id, &'static str>,
     /// Places where somebody dies, one after another.
     deaths: VecDeque<String>,
     dead: Vec<&'static str>,
@@ -73,12 +73,14 @@ impl Stage {
 
     /// The process that runs here is this one, from now on until it dies.
     pub(crate) fn enter(&self, process: &'static str) {
-        self.state().processes.insert(here(), process);
+        if let Some(here) = here() {
+            self.state().processes.insert(here, process);
+        }
     }
 
     fn dies_at(&self, place: &str) -> bool {
         let mut state = self.state();
-        let Some(process) = state.processes.get(&here()).copied() else { return false };
+        let Some(process) = here().and_then(|here| state.processes.get(&here).copied()) else { return false };
         // What is dead takes no further step.
         if state.dead.contains(&process) {
             return true;
@@ -108,9 +110,13 @@ impl Stage {
         self.state().deaths.len()
     }
 
+    /// From within a simulated process.
     pub(crate) fn tell(&self, what: impl Into<String>) {
-        let at = turmoil::sim_elapsed().unwrap_or_default().as_millis();
-        self.state().told.push(format!("{at:>6} {}", what.into()));
+        self.tell_at(turmoil::sim_elapsed().unwrap_or_default(), what);
+    }
+
+    pub(crate) fn tell_at(&self, at: Duration, what: impl Into<String>) {
+        self.state().told.push(format!("{:>6} {}", at.as_millis(), what.into()));
     }
 
     pub(crate) fn told(&self) -> Vec<String> {
@@ -123,12 +129,8 @@ impl Stage {
 }
 
 /// Each process has a runtime of its own.
-fn here() -> String {
-    Handle::try_current().map_or_else(|_| String::new(), |handle| id(handle.id()))
-}
-
-fn id(id: Id) -> String {
-    id.to_string()
+fn here() -> Option<Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
 }
 
 /// Simulated time as a date.

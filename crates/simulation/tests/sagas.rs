@@ -20,7 +20,7 @@ fn today() -> u64 {
 
 #[track_caller]
 fn hold(phase: &'static str, plans: Vec<Plan>) {
-    let tally = Campaign { phase, plans, budget: Duration::from_secs(150) }.run();
+    let tally = Campaign { plans, budget: Duration::from_secs(150) }.run();
     for (plan, outcome) in &tally.failed {
         eprintln!("{plan:?}:\n{}", outcome.told.join("\n"));
     }
