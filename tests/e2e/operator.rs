@@ -14,8 +14,13 @@ async fn a_parked_saga_is_seen_and_goes_on_when_told() -> anyhow::Result<()> {
     let mut world = World::start(Kind::Embedded).await?;
     let consul = world.registry.address();
     let (resumed, skipped) = (parked(&mut world).await?, parked(&mut world).await?);
-    let listed = world.sinew.json(&["sagas", "list", "--state", "parked", "--consul", &consul]).await?;
-    ensure!(listed.as_array().is_some_and(|l| l.len() == 2), "{listed}");
+    // Each command asks the registry anew, which may list the replicas that were killed for a moment more.
+    wait_for("both to be listed", SOON, async || {
+        let list = ["sagas", "list", "--state", "parked", "--consul", &consul];
+        let listed = world.sinew.json(&list).await.map_err(|e| e.to_string())?;
+        if listed.as_array().is_some_and(|l| l.len() == 2) { Ok(()) } else { Err(listed.to_string()) }
+    })
+    .await?;
 
     let nobody = world.sinew.output(&["sagas", "resume", &resumed, "--note", " ", "--consul", &consul]).await?;
     ensure!(nobody.status.code() == Some(64), "{nobody:?}");
@@ -67,5 +72,7 @@ async fn parked(world: &mut World) -> anyhow::Result<String> {
         world.replica(&format!("payment-{replica}"))?.thaw()?;
     }
     world.all_passing(SOON).await?;
+    // The registry may list the replicas that were killed as passing, for a moment more.
+    wait_for("the order service", SOON, async || world.order(&order).await.map(drop).map_err(|e| e.to_string())).await?;
     Ok(order)
 }

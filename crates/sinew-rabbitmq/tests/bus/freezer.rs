@@ -5,6 +5,7 @@ use sinew_core::BoxFuture;
 use sinew_events::{NewEvent, Outbox, Owned, PublicationError, SqlPublication};
 use sinew_sql::Db;
 use std::{sync::Arc, time::Duration};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 /// A replica on a thread of its own, which can be stopped as a signal stops a process: nothing of it runs, and its
@@ -27,11 +28,11 @@ impl Freezer {
         });
     }
 
-    /// Freezes it where it holds no lock of this database: SQLite cannot take one away from who is frozen.
+    /// Freezes it where it holds no lock of this database, and waits for none: SQLite cannot take one away from who is frozen.
     pub(crate) async fn freeze_without_a_lock(&mut self, db: &Db) {
         loop {
             self.freeze().await;
-            if tokio::time::timeout(Duration::from_secs(1), db.begin()).await.is_ok_and(|begun| begun.is_ok()) {
+            if writable(db).await {
                 return;
             }
             self.thaw();
@@ -52,6 +53,20 @@ impl Freezer {
     pub(crate) fn thaw(&mut self) {
         self.thaw = None;
     }
+}
+
+/// Whether one can write again and again. The driver has a thread of its own, which does not freeze: a BEGIN that was under
+/// way gets its lock as soon as others leave it a gap, and they are longest, 100 ms, when it has waited for long.
+async fn writable(db: &Db) -> bool {
+    for _ in 0..5 {
+        let begun = timeout(Duration::from_secs(1), db.begin()).await;
+        if !begun.is_ok_and(|tx| tx.is_ok()) {
+            return false;
+        }
+        // sleeps: the gap
+        sleep(Duration::from_millis(120)).await;
+    }
+    true
 }
 
 impl Drop for Freezer {
