@@ -190,7 +190,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         ticks.tick().await;
         let taken = lock(&effects).count;
         if taken > taken_before && first.is_none() {
-            first = lock(&effects).last.map(|last| (last, taken));
+            first = lock(&effects).last;
         }
         if taken + slack >= telling.committed.load(Relaxed) && first.is_some() {
             break (Instant::now(), taken);
@@ -198,7 +198,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
         ensure!(answers.elapsed() < LIMIT, "{taken} of {} after {LIMIT:?}", telling.committed.load(Relaxed));
     };
     let told = telling.committed.load(Relaxed);
-    let (first, _) = first.context("the first effect")?;
+    let first = first.context("the first effect")?;
     teller.shutdown().await;
 
     // Nothing is left out, whatever a shutdown cut off: what is committed is what the publisher's own table says.

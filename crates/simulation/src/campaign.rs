@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const TRIES: u64 = 40;
 
 /// What is to be run, and for how long at most.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Campaign {
     /// Each is run; those with deaths under further seeds until all of them happened.
     pub plans: Vec<Plan>,

@@ -18,7 +18,7 @@ impl Inbox {
     }
 
     /// Notes events in the transaction of their effects, and answers which of them had none before. One statement for all:
-    /// a consumer that catches up would otherwise spend half its time on asking one by one.
+    /// a consumer that catches up would otherwise wait for one round trip more with each event.
     pub async fn first_times(&self, tx: &mut Tx, events: &[Uuid], now: DateTime<Utc>) -> Result<HashSet<Uuid>> {
         if events.is_empty() {
             return Ok(HashSet::new());

@@ -104,10 +104,6 @@ impl Db {
     }
 
     async fn start(&self, postgres: &'static str, sqlite: &'static str, writes: bool) -> Result<Tx> {
-        #[cfg(feature = "simulation")]
-        if let Self::Simulated(engine) = self {
-            return Ok(engine.begin().await?);
-        }
         let db = self.clone();
         // In a task of its own, which always finishes: when sqlx 0.9.0 is cancelled here it gives back a PostgreSQL
         // connection that is still inside a transaction (transact-rs/sqlx#4393), and servers cancel handlers at will.
@@ -117,7 +113,7 @@ impl Db {
                 Self::Sqlite { write, .. } if writes => Driver::Sqlite(write.begin_with(sqlite).await?),
                 Self::Sqlite { read, .. } => Driver::Sqlite(read.begin_with(sqlite).await?),
                 #[cfg(feature = "simulation")]
-                Self::Simulated(_) => unreachable!("begun above"),
+                Self::Simulated(engine) => Driver::Simulated(engine.begin().await?),
             })
         });
         Ok(Tx::new(begun.await.map_err(|_| sqlx::Error::WorkerCrashed)??))

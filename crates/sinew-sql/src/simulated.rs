@@ -3,7 +3,7 @@
 //! A worker thread's answers would come at a time of their own, which is another one in each run; here a statement takes no
 //! simulated time at all, and beginning and committing take what the [`Weather`] says.
 
-use crate::{Db, Result, Tx, tx::Driver};
+use crate::{Db, Result};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{cell::RefCell, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -86,11 +86,11 @@ impl Db {
 }
 
 impl Engine {
-    pub(crate) async fn begin(&self) -> Result<Tx, sqlx::Error> {
+    pub(crate) async fn begin(&self) -> Result<Held, sqlx::Error> {
         pass(&self.weather, Moment::Begin).await?;
         let mut connection = self.connection.clone().lock_owned().await;
         at_once(sqlx::query("BEGIN").execute(&mut *connection))?;
-        Ok(Tx::new(Driver::Simulated(Held { connection, weather: self.weather.clone(), open: true })))
+        Ok(Held { connection, weather: self.weather.clone(), open: true })
     }
 
     /// Its one connection, outside of transactions.

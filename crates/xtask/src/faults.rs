@@ -25,7 +25,7 @@ What fails, and what must hold, in this order; all but the first on Consul, Post
   pairs     a kill and then another, in an order drawn by the seed, for as long as the budget lasts
 
 --phase names those that are wanted; without it all of them share the budget. A phase that is cut short says how much of
-it was done; two idle cores do all of them, but for the pairs, in about 70m. With --json stdout has one JSON object a line and nothing else.";
+it was done; all of them need more than the default budget. With --json stdout has one JSON object a line and nothing else.";
 
 /// One part of the command.
 #[derive(Debug)]
