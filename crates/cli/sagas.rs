@@ -7,7 +7,7 @@ use crate::{
 };
 use serde::Serialize;
 use sinew_proto::saga::v1::{
-    GetSagaRequest, ListSagasRequest, ResumeSagaRequest, Saga, SagaEntry, SagaState, SkipStepRequest,
+    GetSagaRequest, ListSagasRequest, ResumeSagaRequest, Saga, SagaEntry, SagaState, SkipStepRequest, StepOutput,
     saga_service_client::SagaServiceClient,
 };
 use tonic::{Code, Status};
@@ -104,6 +104,14 @@ struct Shown {
     epoch: i64,
     created_at: String,
     updated_at: String,
+    outputs: Vec<Output>,
+}
+
+/// What a step answered.
+#[derive(Debug, Serialize)]
+struct Output {
+    step: String,
+    answer: serde_json::Value,
 }
 
 /// Something that happened to it.
@@ -234,7 +242,15 @@ impl From<Saga> for Shown {
             epoch: saga.epoch,
             created_at: time(saga.created_at),
             updated_at: time(saga.updated_at),
+            outputs: saga.outputs.into_iter().map(Output::from).collect(),
         }
+    }
+}
+
+impl From<StepOutput> for Output {
+    fn from(output: StepOutput) -> Self {
+        let answer = serde_json::from_str(&output.json).unwrap_or(serde_json::Value::String(output.json));
+        Self { step: output.step, answer }
     }
 }
 
@@ -253,7 +269,11 @@ impl Shown {
             ("owner", &self.owner),
             ("begun", &self.created_at),
         ];
-        lines.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k:8}{v}\n")).collect::<String>() + "\n"
+        let mut text: String = lines.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k:8}{v}\n")).collect();
+        for Output { step, answer } in &self.outputs {
+            text.push_str(&format!("{:8}{step} {answer}\n", "answer"));
+        }
+        text + "\n"
     }
 }
 

@@ -78,7 +78,7 @@ impl fmt::Debug for Copies {
 }
 
 impl Effects {
-    fn took(&mut self, aggregate: Uuid, version: i64) {
+    fn took(&mut self, (aggregate, version): (Uuid, i64)) {
         let last = self.versions.entry(aggregate).or_default();
         self.out_of_order += u64::from(version != *last + 1);
         *last = version.max(*last);
@@ -89,14 +89,27 @@ impl Effects {
 
 impl Projection for Copies {
     fn apply<'a>(&'a self, tx: &'a mut Tx, event: &'a Event) -> BoxFuture<'a, Result<(), ProjectionError>> {
-        Box::pin(async move {
-            let sql = "INSERT INTO things (thing, version) VALUES ($1, $2)
+        Box::pin(self.take(tx, vec![(event.aggregate, event.version)]))
+    }
+
+    fn apply_all<'a>(&'a self, tx: &'a mut Tx, events: &'a [&'a Event]) -> Option<BoxFuture<'a, Result<(), ProjectionError>>> {
+        Some(Box::pin(self.take(tx, events.iter().map(|event| (event.aggregate, event.version)).collect())))
+    }
+}
+
+impl Copies {
+    async fn take(&self, tx: &mut Tx, events: Vec<(Uuid, i64)>) -> Result<(), ProjectionError> {
+        let sql = "INSERT INTO things (thing, version)
+                   SELECT thing, max(version) FROM jsonb_to_recordset($1) AS v (thing uuid, version bigint) GROUP BY thing
                        ON CONFLICT (thing) DO UPDATE SET version = excluded.version WHERE things.version < excluded.version";
-            tx.q(sql).bind(event.aggregate).bind(event.version).run().await?;
-            let (effects, aggregate, version) = (self.0.clone(), event.aggregate, event.version);
-            tx.after_commit(move || lock(&effects).took(aggregate, version));
-            Ok(())
-        })
+        let rows = events.iter().map(|(thing, version)| json!({"thing": thing.to_string(), "version": version}));
+        tx.q(sql).bind(serde_json::Value::from_iter(rows)).run().await?;
+        let effects = self.0.clone();
+        tx.after_commit(move || {
+            let mut effects = lock(&effects);
+            events.into_iter().for_each(|event| effects.took(event));
+        });
+        Ok(())
     }
 }
 
@@ -252,11 +265,11 @@ mod tests {
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut effects = Effects::default();
         for (thing, version) in [(one, 1), (two, 1), (one, 2)] {
-            effects.took(thing, version);
+            effects.took((thing, version));
         }
         assert_eq!((effects.out_of_order, effects.count), (0, 3));
         for (back, version) in [(one, 1), (two, 3), (one, 2)] {
-            effects.took(back, version);
+            effects.took((back, version));
         }
         assert_eq!((effects.out_of_order, effects.versions), (3, BTreeMap::from([(one, 2), (two, 3)])));
     }

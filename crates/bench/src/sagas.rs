@@ -39,14 +39,14 @@ struct Seen {
     ended: AtomicUsize,
 }
 
-struct At(&'static str, Arc<Seen>);
+/// The participant of one step, the `N`th.
+struct At<const N: usize>(Arc<Seen>);
 
-impl Step<String> for At {
-    fn name(&self) -> &'static str {
-        self.0
-    }
+impl<const N: usize> Step<String> for At<N> {
+    const NAME: &'static str = ["reserve", "charge", "confirm"][N];
+    type Output = ();
     fn act<'a>(&'a self, saga: &'a Instance<String>) -> BoxFuture<'a, Result<(), Failure>> {
-        self.1.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(saga.id);
+        self.0.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(saga.id);
         Box::pin(std::future::ready(Ok(())))
     }
     fn undo<'a>(&'a self, _: &'a Instance<String>) -> BoxFuture<'a, Result<(), Failure>> {
@@ -129,7 +129,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
 
 async fn coordinator(db: &Db, seen: &Arc<Seen>) -> anyhow::Result<Coordinator<String>> {
     let definition = Definition::new("bench", Ends(seen.clone()));
-    let definition = ["reserve", "charge", "confirm"].into_iter().fold(definition, |d, name| d.step(At(name, seen.clone())));
+    let definition = definition.step(At::<0>(seen.clone())).step(At::<1>(seen.clone())).step(At::<2>(seen.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     Ok(Coordinator::new(db.clone(), definition, Config::default(), clock, Arc::new(SharedRng::from_os())).await?)
 }

@@ -1,16 +1,12 @@
 //! The order saga: reserve stock, charge the payment, confirm the order; undone in reverse.
 
-use crate::domain::{Inventory, OrderId, Payments, Purchase};
+use crate::domain::{Inventory, OrderId, Payments, Purchase, Receipt};
 use sinew_core::BoxFuture;
 use sinew_saga::{Definition, Failure, Instance, Recorder, Step, StepTiming, Timing};
 use std::sync::Arc;
 
 /// The saga's name: in its rows, metrics and failpoints.
 pub(crate) const NAME: &str = "order";
-
-const RESERVE: &str = "reserve";
-const CHARGE: &str = "charge";
-const CONFIRM: &str = "confirm";
 
 /// The saga over these services, telling this recorder.
 pub(crate) fn definition(
@@ -31,9 +27,8 @@ pub(crate) fn definition(
 struct ReserveStock(Arc<dyn Inventory>);
 
 impl Step<Purchase> for ReserveStock {
-    fn name(&self) -> &'static str {
-        RESERVE
-    }
+    const NAME: &'static str = "reserve";
+    type Output = ();
 
     fn act<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
         self.0.reserve(OrderId(saga.id), &saga.data)
@@ -47,11 +42,11 @@ impl Step<Purchase> for ReserveStock {
 struct ChargePayment(Arc<dyn Payments>);
 
 impl Step<Purchase> for ChargePayment {
-    fn name(&self) -> &'static str {
-        CHARGE
-    }
+    const NAME: &'static str = "charge";
+    /// Whoever gives money back by hand needs the bank's own reference, when the payment service cannot be asked.
+    type Output = Receipt;
 
-    fn act<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
+    fn act<'a>(&'a self, saga: &'a Instance<Purchase>) -> BoxFuture<'a, Result<Receipt, Failure>> {
         self.0.charge(OrderId(saga.id), &saga.data)
     }
 
@@ -64,8 +59,11 @@ impl Step<Purchase> for ChargePayment {
 struct ConfirmOrder;
 
 impl Step<Purchase> for ConfirmOrder {
-    fn name(&self) -> &'static str {
-        CONFIRM
+    const NAME: &'static str = "confirm";
+    type Output = ();
+
+    fn act<'a>(&'a self, _: &'a Instance<Purchase>) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -73,7 +71,8 @@ impl Step<Purchase> for ConfirmOrder {
 /// undoing the confirmation are left out: it is its own commit, so nobody doubts it, and after it nothing is undone.
 pub fn failpoints() -> Vec<String> {
     let own = ["order.place.before_commit", "order.place.after_commit", "order.cancel.before_commit", "order.cancel.after_commit"];
-    let steps = [RESERVE, CHARGE, CONFIRM].into_iter().flat_map(|step| sinew_saga::failpoints(NAME, step));
-    let never = format!("{NAME}.saga.{CONFIRM}.undo.");
+    let steps = [ReserveStock::NAME, ChargePayment::NAME, ConfirmOrder::NAME];
+    let steps = steps.into_iter().flat_map(|step| sinew_saga::failpoints(NAME, step));
+    let never = format!("{NAME}.saga.{}.undo.", ConfirmOrder::NAME);
     own.into_iter().map(str::to_owned).chain(steps).filter(|place| !place.starts_with(&never)).collect()
 }

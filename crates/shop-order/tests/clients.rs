@@ -10,7 +10,7 @@ use contracts::{
         inventory_service_server::{InventoryService, InventoryServiceServer},
     },
     payment::v1::{
-        ChargeRequest, ChargeResponse, GetPaymentRequest, GetPaymentResponse, ListPaymentsRequest, ListPaymentsResponse,
+        ChargeRequest, ChargeResponse, GetPaymentRequest, GetPaymentResponse, ListPaymentsRequest, ListPaymentsResponse, Payment,
         RefundRequest, RefundResponse,
         payment_service_server::{PaymentService, PaymentServiceServer},
     },
@@ -63,7 +63,9 @@ impl InventoryService for Peer {
 impl PaymentService for Peer {
     async fn charge(&self, request: Request<ChargeRequest>) -> Result<Response<ChargeResponse>, Status> {
         self.charges.lock().unwrap().push(request.into_inner());
-        self.answer()
+        let mut charged: Response<ChargeResponse> = self.answer()?;
+        charged.get_mut().payment = Some(Payment { provider_reference: "ch_7".into(), ..Payment::default() });
+        Ok(charged)
     }
     async fn refund(&self, _: Request<RefundRequest>) -> Result<Response<RefundResponse>, Status> {
         self.answer()
@@ -94,7 +96,7 @@ async fn outcomes(answer: Status) -> [Result<(), Failure>; 4] {
     [
         inventory.reserve(order, &purchase()).await,
         inventory.release(order).await,
-        payments.charge(order, &purchase()).await,
+        payments.charge(order, &purchase()).await.map(drop),
         payments.refund(order).await,
     ]
 }
@@ -110,7 +112,8 @@ async fn the_orders_id_names_everything_done_for_it() {
     let peer = Peer::default();
     let order = OrderId(Uuid::now_v7());
     GrpcInventory::new(InventoryServiceServer::new(peer.clone())).reserve(order, &purchase()).await.unwrap();
-    GrpcPayments::new(PaymentServiceServer::new(peer.clone())).charge(order, &purchase()).await.unwrap();
+    let receipt = GrpcPayments::new(PaymentServiceServer::new(peer.clone())).charge(order, &purchase()).await.unwrap();
+    assert_eq!(receipt.reference, "ch_7");
     let id = order.0.to_string();
     let reserve = peer.reserves.lock().unwrap().remove(0);
     assert_eq!((&reserve.idempotency_key, &reserve.reservation_id), (&id, &id));

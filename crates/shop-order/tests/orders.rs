@@ -84,11 +84,12 @@ async fn sagas_that_earlier_versions_left_are_finished(database: Database) {
     let shop = shop.stopped().await;
     for (row, order) in &left {
         let mut tx = db.begin().await.unwrap();
-        let sql = "UPDATE sagas SET phase = $2, step = $3, uncertain = $4, version = 1, data = $5, reason_code = $6,
+        let sql =
+            "UPDATE sagas SET phase = $2, step = $3, uncertain = $4, version = 1, data = $5, outputs = '{}', reason_code = $6,
                      reason_detail = $6, attempt = 0, owner = NULL, due_at = started_at WHERE saga_id = $1";
         let code = row["reason"].as_str().map(str::to_owned);
         let set = tx.q((
-            "UPDATE sagas SET phase = $2, step = $3, uncertain = $4, version = 1, data = CAST($5 AS jsonb), reason_code = $6,
+            "UPDATE sagas SET phase = $2, step = $3, uncertain = $4, version = 1, data = CAST($5 AS jsonb), outputs = '{}', reason_code = $6,
                reason_detail = $6, attempt = 0, owner = NULL, due_at = started_at WHERE saga_id = $1",
             sql,
         ));

@@ -134,7 +134,12 @@ fn saga(saga: &Saga) -> proto::Saga {
         epoch: saga.epoch,
         created_at: Some(timestamp(saga.started)),
         updated_at: Some(timestamp(saga.updated)),
+        outputs: saga.outputs.iter().filter(|(_, answer)| !answer.is_null()).map(output).collect(),
     }
+}
+
+fn output((step, answer): &(String, serde_json::Value)) -> proto::StepOutput {
+    proto::StepOutput { step: step.clone(), json: answer.to_string() }
 }
 
 fn entry(entry: LogEntry) -> proto::SagaEntry {

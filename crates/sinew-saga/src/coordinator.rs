@@ -213,7 +213,7 @@ impl<D: Data> Shared<D> {
     pub(crate) fn instance(&self, row: &Row) -> Result<Instance<D>, Error> {
         let id = row.saga_id;
         let data = serde_json::from_value(row.data.clone()).map_err(|source| Error::Data { id, source })?;
-        Ok(Instance { id, data: Arc::new(data) })
+        Ok(Instance { id, data: Arc::new(data), outputs: row.outputs.0.clone() })
     }
 
     async fn claim(self: &Arc<Self>, tasks: &mut Tasks) {

@@ -2,12 +2,13 @@
 
 use crate::machine::{Change, Phase, Reason};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use sinew_core::{BoxFuture, classify::Code};
 use sinew_sql::Tx;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// What a saga can be started with: it is stored as JSON.
+/// What a saga can be started with, and what a step can answer: it is stored as JSON.
 pub trait Data: Serialize + DeserializeOwned + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Data for T {}
 
@@ -18,6 +19,37 @@ pub struct Instance<D> {
     pub id: Uuid,
     /// What it was started with.
     pub data: Arc<D>,
+    pub(crate) outputs: Outputs,
+}
+
+/// What steps answered, by their names.
+pub(crate) type Outputs = BTreeMap<String, Value>;
+
+/// What a step answered cannot be read by this version of it.
+#[derive(Debug, thiserror::Error)]
+#[error("what step {step} answered cannot be read: {source}")]
+pub struct OutputError {
+    step: &'static str,
+    source: serde_json::Error,
+}
+
+impl<D> Instance<D> {
+    /// What this step answered when it was done; `None` before. It stays when the step is undone.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError`] when another version of the step wrote what this one does not understand.
+    pub fn output<S: Step<D>>(&self) -> Result<Option<S::Output>, OutputError> {
+        let Some(output) = self.outputs.get(S::NAME) else { return Ok(None) };
+        serde_json::from_value(output.clone()).map(Some).map_err(|source| OutputError { step: S::NAME, source })
+    }
+}
+
+impl From<OutputError> for Failure {
+    /// Tried again: a replica of the right version may come.
+    fn from(error: OutputError) -> Self {
+        Self::Unknown(Reason::new("UNREADABLE_OUTPUT", error.to_string()))
+    }
 }
 
 /// Why a step was not done, or not undone.
@@ -61,13 +93,15 @@ impl Failure {
 /// participant makes repeats harmless by the saga's id, accepts an undo of what it never did, and refuses a do that
 /// arrives after its undo. Deadline and trace of the call are set around both.
 pub trait Step<D>: Send + Sync {
-    /// A word for logs, metrics and failpoints: `reserve`.
-    fn name(&self) -> &'static str;
+    /// A word for logs, metrics, failpoints and the stored output: `reserve`. One of its kind in a definition.
+    const NAME: &'static str;
 
-    /// Has the effect. A step without one elsewhere, whose record is all it does, keeps the default.
-    fn act<'a>(&'a self, _saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { Ok(()) })
-    }
+    /// What the participant answers that later steps, the undo or an operator need: [`Instance::output`] gives it to them.
+    /// Stored in the transaction that records the step as done, so a value that cannot become JSON is an unknown outcome.
+    type Output: Data;
+
+    /// Has the effect. That of a step which is done by its record alone is `Ok(())`.
+    fn act<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<Self::Output, Failure>>;
 
     /// Takes the effect back. [`Failure::Refused`] parks the saga for an operator.
     fn undo<'a>(&'a self, _saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>> {
@@ -138,9 +172,30 @@ pub struct Definition<D> {
     pub(crate) timing: Timing,
 }
 
-/// A step and the names of its places to die, made once.
+/// A step whose output is JSON already.
+pub(crate) trait AnyStep<D>: Send + Sync {
+    fn act<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<Value, Failure>>;
+    fn undo<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+impl<D: Data, S: Step<D>> AnyStep<D> for S {
+    fn act<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<Value, Failure>> {
+        let done = Step::act(self, saga);
+        Box::pin(async move {
+            let no_json = |error: serde_json::Error| Failure::Unknown(Reason::new("UNWRITABLE_OUTPUT", error.to_string()));
+            serde_json::to_value(done.await?).map_err(no_json)
+        })
+    }
+
+    fn undo<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>> {
+        Step::undo(self, saga)
+    }
+}
+
+/// A step, its name, and those of its places to die, made once.
 pub(crate) struct Planned<D> {
-    pub(crate) step: Box<dyn Step<D>>,
+    pub(crate) name: &'static str,
+    pub(crate) step: Box<dyn AnyStep<D>>,
     timing: StepTiming,
     pub(crate) act: Boundaries,
     pub(crate) undo: Boundaries,
@@ -182,7 +237,7 @@ fn both(saga: &str, step: &str) -> [Boundaries; 2] {
     [Boundaries::new(saga, step), Boundaries::new(saga, &format!("{step}.undo"))]
 }
 
-impl<D> Definition<D> {
+impl<D: Data> Definition<D> {
     /// A saga without steps yet; `name` tells kinds of sagas apart in one database and begins the failpoints' names.
     pub fn new(name: &'static str, recorder: impl Recorder<D> + 'static) -> Self {
         Self { name, version: 1, steps: Vec::new(), recorder: Box::new(recorder), timing: Timing::default() }
@@ -196,9 +251,9 @@ impl<D> Definition<D> {
 
     /// Adds the next step, which takes its own time.
     #[must_use]
-    pub fn step_in(mut self, timing: StepTiming, step: impl Step<D> + 'static) -> Self {
-        let [act, undo] = both(self.name, step.name());
-        self.steps.push(Planned { step: Box::new(step), timing, act, undo });
+    pub fn step_in<S: Step<D> + 'static>(mut self, timing: StepTiming, step: S) -> Self {
+        let [act, undo] = both(self.name, S::NAME);
+        self.steps.push(Planned { name: S::NAME, step: Box::new(step), timing, act, undo });
         self
     }
 
@@ -215,7 +270,9 @@ impl<D> Definition<D> {
         self.timing = timing;
         self
     }
+}
 
+impl<D> Definition<D> {
     /// The times of one step; those of all for steps that this version does not know.
     pub(crate) fn timing_of(&self, step: usize) -> Timing {
         let own = self.steps.get(step).map_or_else(StepTiming::default, |planned| planned.timing);
@@ -241,7 +298,7 @@ impl<D> Definition<D> {
 
 impl<D> fmt::Debug for Definition<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let steps: Vec<_> = self.steps.iter().map(|planned| planned.step.name()).collect();
+        let steps: Vec<_> = self.steps.iter().map(|planned| planned.name).collect();
         f.debug_struct("Definition").field("name", &self.name).field("steps", &steps).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     coordinator::Shared,
     definition::{Boundaries, Data, Failure, Instance},
     machine::{Change, Event, Reason, State, decide},
-    store::{self, Entry, Lease, Row},
+    store::{self, Entry, Lease, Row, Update},
 };
 use sinew_core::{
     Context, context,
@@ -48,7 +48,7 @@ pub(crate) async fn drive<D: Data>(shared: &Shared<D>, mut row: Row) {
         }
     };
     let lease = Lease { id: row.saga_id, epoch: row.epoch };
-    let job = Job { shared, saga, lease, trace: row.traceparent.as_deref().and_then(TraceContext::parse) };
+    let mut job = Job { shared, saga, lease, trace: row.traceparent.as_deref().and_then(TraceContext::parse) };
     let wake = Arc::new(Notify::new());
     shared.waiting().insert(lease.id, wake.clone());
     let mut state = row.state();
@@ -72,8 +72,8 @@ pub(crate) async fn drive<D: Data>(shared: &Shared<D>, mut row: Row) {
 }
 
 impl<D: Data> Job<'_, D> {
-    /// Calls the participant of the step under way.
-    async fn attempt(&self, state: &State) -> Event {
+    /// Calls the participant of the step under way, and keeps what it answers.
+    async fn attempt(&mut self, state: &State) -> Event {
         let Some(planned) = self.shared.definition.steps.get(state.step) else {
             return Event::Unknown(Reason::new("UNKNOWN_STEP", format!("this version has no step {}", state.step)));
         };
@@ -88,7 +88,10 @@ impl<D: Data> Job<'_, D> {
         let span = self.trace.and_then(|trace| OpenSpan::below(trace, self.shared.clock.now(), &*self.shared.rng));
         let trace = span.as_ref().map(OpenSpan::context).or(self.trace);
         let inbound = Context { deadline: Some(Instant::now() + limit), trace, attempt: 0 };
-        let call = || if forward { planned.step.act(&self.saga) } else { planned.step.undo(&self.saga) };
+        let call = async || match forward {
+            true => planned.step.act(&self.saga).await.map(Some),
+            false => planned.step.undo(&self.saga).await.map(|()| None),
+        };
         let outcome = if doubled(&names.before_call) {
             // Two at once, of which the later answer is lost.
             let both = async { tokio::join!(timeout(limit, call()), timeout(limit, call())).0 };
@@ -98,9 +101,9 @@ impl<D: Data> Job<'_, D> {
         };
         if let Some(span) = span {
             let definition = &self.shared.definition;
-            let name = format!("saga {} {}{}", definition.name, planned.step.name(), if forward { "" } else { " undo" });
+            let name = format!("saga {} {}{}", definition.name, planned.name, if forward { "" } else { " undo" });
             let error = match &outcome {
-                Ok(Ok(())) => None,
+                Ok(Ok(_)) => None,
                 Ok(Err(Failure::Refused(reason) | Failure::Unknown(reason))) => Some(reason.to_string()),
                 Err(_) => Some(format!("no answer within {limit:?}")),
             };
@@ -113,7 +116,12 @@ impl<D: Data> Job<'_, D> {
         }
         pass(&names.after_call, probe).await;
         match outcome {
-            Ok(Ok(())) => Event::Done,
+            Ok(Ok(output)) => {
+                if let Some(output) = output {
+                    self.saga.outputs.insert(planned.name.to_owned(), output);
+                }
+                Event::Done
+            }
             Ok(Err(Failure::Refused(reason))) => Event::Refused(reason),
             Ok(Err(Failure::Unknown(reason))) => Event::Unknown(reason),
             Err(_) => Event::Unknown(Reason::new("DEADLINE_EXCEEDED", format!("no answer within {limit:?}"))),
@@ -171,7 +179,9 @@ impl<D: Data> Job<'_, D> {
         }
         let open = !decision.state.phase.is_terminal() && !decision.state.parked;
         let last_error = if let Event::Unknown(reason) | Event::Refused(reason) = event { Some(reason.to_string()) } else { None };
-        store::put(&mut tx, lease, &decision.state, last_error.as_deref(), open.then(|| now + shared.lease()), now).await?;
+        let due = open.then(|| now + shared.lease());
+        let update = Update { state: &decision.state, outputs: &self.saga.outputs, last_error: last_error.as_deref(), due, now };
+        store::put(&mut tx, lease, update).await?;
         let names = self.boundaries(state);
         let probe = shared.config.probe.as_ref();
         if let Some(names) = names {

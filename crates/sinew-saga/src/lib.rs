@@ -26,7 +26,7 @@ mod store;
 pub use admin::Admin;
 pub use boundary::Probe;
 pub use coordinator::{Config, Coordinator};
-pub use definition::{Data, Definition, Failure, Instance, Recorder, Step, StepTiming, Timing, failpoints};
+pub use definition::{Data, Definition, Failure, Instance, OutputError, Recorder, Step, StepTiming, Timing, failpoints};
 pub use machine::{Change, Circumstances, Decision, Event, Phase, Reason, State, decide};
 pub use sagas::{CancelOutcome, Error, Filter, Saga, Sagas};
 pub use schema::migrations;

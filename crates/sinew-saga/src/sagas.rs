@@ -4,7 +4,7 @@ use crate::{
     coordinator::Shared,
     definition::Data,
     machine::{Change, Circumstances, Event, Phase, Reason, State, decide},
-    store::{self, Entry, Lease, LogEntry, NewSaga, Row},
+    store::{self, Entry, Lease, LogEntry, NewSaga, Row, Update},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sinew_core::{Context, planted};
@@ -71,6 +71,8 @@ pub struct Saga {
     pub epoch: i64,
     /// What it was started with, as JSON.
     pub data: serde_json::Value,
+    /// What the steps answered when they were done, as JSON: names and answers, in the order of the steps.
+    pub outputs: Vec<(String, serde_json::Value)>,
     /// What the last attempt said, while it is being tried again.
     pub last_error: Option<String>,
     /// When it began.
@@ -217,7 +219,8 @@ impl<D: Data> Sagas<D> {
                 store::log(&mut tx, lease, Entry { at: now, step, event: change.name(), detail: &detail }).await?;
             }
             let due = (!decision.state.phase.is_terminal()).then_some(now);
-            store::put(&mut tx, lease, &decision.state, None, due, now).await?;
+            let update = Update { state: &decision.state, outputs: &instance.outputs, last_error: None, due, now };
+            store::put(&mut tx, lease, update).await?;
             let row = store::get(&mut tx, id).await?.ok_or(Error::NotFound(id))?;
             let wake = shared.clone();
             tx.after_commit(move || wake.look.notify_one());
@@ -229,6 +232,10 @@ impl<D: Data> Sagas<D> {
 
     fn view(&self, row: Row) -> Saga {
         let state = row.state();
+        let steps = &self.shared.definition.steps;
+        let mut outputs: Vec<_> = row.outputs.0.into_iter().collect();
+        // Those of steps that this version does not know come last.
+        outputs.sort_by_key(|(name, _)| steps.iter().position(|planned| planned.name == name).unwrap_or(usize::MAX));
         Saga {
             id: row.saga_id,
             step: self.shared.step_name(state.step),
@@ -238,6 +245,7 @@ impl<D: Data> Sagas<D> {
             owner: row.owner,
             epoch: row.epoch,
             data: row.data,
+            outputs,
             last_error: row.last_error,
             started: row.started_at,
             updated: row.updated_at,
@@ -260,7 +268,7 @@ impl<D> Shared<D> {
     }
 
     pub(crate) fn step_name(&self, step: usize) -> &'static str {
-        self.definition.steps.get(step).map_or("", |planned| planned.step.name())
+        self.definition.steps.get(step).map_or("", |planned| planned.name)
     }
 }
 

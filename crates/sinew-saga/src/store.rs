@@ -1,9 +1,13 @@
 //! Sagas as rows. Every write of an owner is conditional on its epoch.
 
-use crate::machine::{Phase, Reason, State};
+use crate::{
+    definition::Outputs,
+    machine::{Phase, Reason, State},
+};
 use chrono::{DateTime, Utc};
 use sinew_core::planted;
 use sinew_sql::{Db, Result, Tx, retry};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 /// A saga's row, without what only the database needs.
@@ -22,6 +26,7 @@ pub(crate) struct Row {
     pub(crate) cancel_code: Option<String>,
     pub(crate) last_error: Option<String>,
     pub(crate) data: serde_json::Value,
+    pub(crate) outputs: Json<Outputs>,
     pub(crate) traceparent: Option<String>,
     pub(crate) owner: Option<String>,
     pub(crate) epoch: i64,
@@ -33,7 +38,7 @@ pub(crate) struct Row {
 macro_rules! columns {
     () => {
         "saga_id, kind, version, phase, step, uncertain, parked, attempt, reason_code, reason_detail, cancel_code, last_error, data, \
-         traceparent, owner, epoch, started_at, step_since, updated_at"
+         outputs, traceparent, owner, epoch, started_at, step_since, updated_at"
     };
 }
 
@@ -108,6 +113,7 @@ impl NewSaga<'_> {
             cancel_code: None,
             last_error: None,
             data: self.data.clone(),
+            outputs: Json::default(),
             traceparent: self.traceparent.clone(),
             owner: self.owner.map(str::to_owned),
             epoch: 1,
@@ -146,20 +152,24 @@ pub(crate) async fn lock(tx: &mut Tx, lease: Lease) -> Result<Option<Row>> {
     tx.q(sql).bind(lease.id).bind(lease.epoch).opt().await
 }
 
-/// Writes the state of a saga that is locked. `due` is when others may take it; none when nobody should.
-pub(crate) async fn put(
-    tx: &mut Tx,
-    lease: Lease,
-    state: &State,
-    last_error: Option<&str>,
-    due: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> Result<()> {
+/// What is to be written of a saga.
+pub(crate) struct Update<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) outputs: &'a Outputs,
+    pub(crate) last_error: Option<&'a str>,
+    /// When others may take it; none when nobody should.
+    pub(crate) due: Option<DateTime<Utc>>,
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// Writes a saga that is locked.
+pub(crate) async fn put(tx: &mut Tx, lease: Lease, update: Update<'_>) -> Result<()> {
+    let Update { state, outputs, last_error, due, now } = update;
     // An ended or parked saga belongs to nobody.
     let sql =
         "UPDATE sagas SET phase = $3, step = $4, uncertain = $5, parked = $6, attempt = $7, reason_code = $8, reason_detail = $9,
                       last_error = $10, due_at = $11, step_since = $12, updated_at = $13,
-                      owner = CASE WHEN $14 THEN owner ELSE NULL END
+                      owner = CASE WHEN $14 THEN owner ELSE NULL END, outputs = $15
                 WHERE saga_id = $1 AND epoch = $2";
     let reason = state.reason.as_ref();
     tx.q(sql)
@@ -177,6 +187,7 @@ pub(crate) async fn put(
         .bind(state.step_since)
         .bind(now)
         .bind(due.is_some())
+        .bind(Json(outputs))
         .run()
         .await
         .map(drop)

@@ -7,11 +7,12 @@ mod databases;
 mod world;
 
 use databases::{Database, on_both};
+use serde_json::json;
 use sinew_core::{SystemClock, stats::Registry};
 use sinew_proto::saga::v1::{
     GetSagaRequest, ListSagasRequest, ResumeSagaRequest, SagaState, SkipStepRequest, saga_service_client::SagaServiceClient,
 };
-use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase, StepTiming};
+use sinew_saga::{CancelOutcome, Config, Error, Filter, Phase, Saga, StepTiming};
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tonic::Code;
 use world::{Answer, Gate, STEPS, Shop, fast};
@@ -32,6 +33,8 @@ on_both! {
     an_ending_replica_hands_over_at_once
     a_panicking_step_is_tried_again
     a_step_takes_its_own_time
+    answers_of_steps_outlive_their_coordinator
+    an_answer_that_cannot_be_read_waits_for_code_that_can
     gauges_tell_how_many_there_are_and_how_old
 }
 
@@ -271,6 +274,48 @@ async fn a_step_takes_its_own_time(database: Database) {
         let phase = shop.end(&replica, id).await.state.phase;
         assert_eq!(phase, if n == 1 { Phase::Failed } else { Phase::Completed }, "{step}: only the second has no patience");
     }
+}
+
+async fn answers_of_steps_outlive_their_coordinator(database: Database) {
+    let shop = Shop::open(database).await.timing(|timing| timing.backoff = Duration::from_secs(600));
+    let first = shop.replica(fast()).await;
+    shop.world.script("+three", &[Answer::Lost, Answer::Refuse]);
+    let id = shop.start(&first).await;
+    shop.until(&first, id, |saga| saga.state.attempt == 1).await;
+    first.die().await;
+    let second = shop.replica(fast()).await;
+    let ended = shop.end(&second, id).await;
+    let one = json!({"ticket": "one of data", "after": null});
+    let two = json!({"ticket": "two of data", "after": "one of data"});
+    assert_eq!(ended.outputs, [("one".to_owned(), one), ("two".to_owned(), two)]);
+    assert_eq!(shop.world.returned(id), ["nothing", "two of data", "one of data"], "each undo knows what its step was answered");
+}
+
+async fn an_answer_that_cannot_be_read_waits_for_code_that_can(database: Database) {
+    let shop = Shop::open(database).await.timing(|timing| timing.backoff = Duration::from_secs(600));
+    let first = shop.replica(fast()).await;
+    shop.world.script("+two", &[Answer::Lost, Answer::Refuse]);
+    let id = shop.start(&first).await;
+    shop.until(&first, id, |saga| saga.state.attempt == 1).await;
+    first.die().await;
+    let put = async |answer: &str| {
+        let mut tx = shop.db.begin().await.unwrap();
+        let sql =
+            ("UPDATE sagas SET outputs = CAST($2 AS jsonb) WHERE saga_id = $1", "UPDATE sagas SET outputs = $2 WHERE saga_id = $1");
+        tx.q(sql).bind(id).bind(answer).run().await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    put(r#"{"one": {"number": 7}}"#).await;
+    let second = shop.replica(fast()).await;
+    let unread =
+        |saga: &Saga| saga.last_error.as_deref().is_some_and(|error| error.starts_with("UNREADABLE_OUTPUT: what step one"));
+    let waiting = shop.until(&second, id, |saga| saga.state.phase == Phase::Compensating && unread(saga)).await;
+    assert_eq!(waiting.outputs, [("one".to_owned(), json!({"number": 7}))], "it is kept as it was");
+    second.die().await;
+    put(r#"{"one": {"ticket": "a seventh", "after": null}}"#).await;
+    let third = shop.replica(fast()).await;
+    shop.end(&third, id).await;
+    assert_eq!(shop.world.returned(id).last().map(String::as_str), Some("a seventh"));
 }
 
 async fn gauges_tell_how_many_there_are_and_how_old(database: Database) {

@@ -14,4 +14,4 @@ pub use error::Error;
 pub use money::{Currency, Money};
 pub use order::{Caller, CustomerId, FailureReason, Order, OrderId, OrderLine, OrderState, ProductId, Progress};
 pub use place::place;
-pub use ports::{Cancel, Catalogue, Inventory, Orders, Page, Payments, Place, Purchase};
+pub use ports::{Cancel, Catalogue, Inventory, Orders, Page, Payments, Place, Purchase, Receipt};

@@ -116,10 +116,17 @@ pub trait Inventory: Send + Sync + 'static {
     fn release(&self, order: OrderId) -> BoxFuture<'_, Result<(), Failure>>;
 }
 
+/// That money was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The payment provider's own name of the charge; empty from a payment service that does not tell it.
+    pub reference: String,
+}
+
 /// The payment service. Repeats are harmless by the order's id.
 pub trait Payments: Send + Sync + 'static {
     /// Takes the money, once.
-    fn charge<'a>(&'a self, order: OrderId, purchase: &'a Purchase) -> BoxFuture<'a, Result<(), Failure>>;
+    fn charge<'a>(&'a self, order: OrderId, purchase: &'a Purchase) -> BoxFuture<'a, Result<Receipt, Failure>>;
 
     /// Gives it back; also what was never taken.
     fn refund(&self, order: OrderId) -> BoxFuture<'_, Result<(), Failure>>;

@@ -2,7 +2,7 @@
 
 use crate::{
     api::wire,
-    domain::{Inventory, OrderId, Payments, Purchase},
+    domain::{Inventory, OrderId, Payments, Purchase, Receipt},
 };
 use contracts::{
     inventory::v1::{ReleaseRequest, ReservationLine, ReserveRequest, inventory_service_client::InventoryServiceClient},
@@ -77,7 +77,7 @@ impl<T: Channel> GrpcPayments<T> {
 }
 
 impl<T: Channel> Payments for GrpcPayments<T> {
-    fn charge<'a>(&'a self, order: OrderId, purchase: &'a Purchase) -> BoxFuture<'a, Result<(), Failure>> {
+    fn charge<'a>(&'a self, order: OrderId, purchase: &'a Purchase) -> BoxFuture<'a, Result<Receipt, Failure>> {
         let mut client = self.0.clone();
         let (idempotency_key, payment_id) = ids(order);
         let request = ChargeRequest {
@@ -87,7 +87,10 @@ impl<T: Channel> Payments for GrpcPayments<T> {
             amount: Some(wire::money(purchase.total)),
             payment_token: purchase.payment_token.clone(),
         };
-        Box::pin(async move { client.charge(request).await.map(drop).map_err(failure) })
+        Box::pin(async move {
+            let charged = client.charge(request).await.map_err(failure)?.into_inner();
+            Ok(Receipt { reference: charged.payment.unwrap_or_default().provider_reference })
+        })
     }
 
     fn refund(&self, order: OrderId) -> BoxFuture<'_, Result<(), Failure>> {

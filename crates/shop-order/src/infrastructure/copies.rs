@@ -22,37 +22,58 @@ pub(crate) struct Users;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Products;
 
+impl Users {
+    /// The customer that an event tells of, if it tells of one.
+    fn read(event: &Event) -> Result<Option<Customer>, ProjectionError> {
+        let user = match &*event.kind {
+            "user.created" => event.message::<UserCreated>()?.user,
+            "user.updated" => event.message::<UserUpdated>()?.user,
+            _ => return Ok(None),
+        };
+        let user = user.ok_or_else(|| ProjectionError::malformed(event, "no user"))?;
+        let version = if planted!(OlderCopyWins) { i64::MAX } else { event.version };
+        Ok(Some(Customer { id: CustomerId(event.aggregate), name: user.name, version }))
+    }
+}
+
+impl Products {
+    /// The product that an event tells of, if it tells of one.
+    fn read(event: &Event) -> Result<Option<Product>, ProjectionError> {
+        let product = match &*event.kind {
+            "product.created" => event.message::<ProductCreated>()?.product,
+            "product.updated" => event.message::<ProductUpdated>()?.product,
+            _ => return Ok(None),
+        };
+        let product = product.ok_or_else(|| ProjectionError::malformed(event, "no product"))?;
+        let price = product.price.unwrap_or_default();
+        let currency = Currency::parse(&price.currency).filter(|_| price.amount > 0);
+        let currency = currency.ok_or_else(|| ProjectionError::malformed(event, format!("the price {price:?}")))?;
+        let price = Money { amount: price.amount, currency };
+        Ok(Some(Product { id: ProductId(event.aggregate), name: product.name, price, version: event.version }))
+    }
+}
+
 impl Projection for Users {
     fn apply<'a>(&'a self, tx: &'a mut Tx, event: &'a Event) -> BoxFuture<'a, Result<(), ProjectionError>> {
-        Box::pin(async move {
-            let user = match &*event.kind {
-                "user.created" => event.message::<UserCreated>()?.user,
-                "user.updated" => event.message::<UserUpdated>()?.user,
-                _ => return Ok(()),
-            };
-            let user = user.ok_or_else(|| ProjectionError::malformed(event, "no user"))?;
-            let version = if planted!(OlderCopyWins) { i64::MAX } else { event.version };
-            let customer = Customer { id: CustomerId(event.aggregate), name: user.name, version };
-            Ok(rows::put_customer(tx, &customer).await?)
-        })
+        Box::pin(async move { Ok(rows::put_customers(tx, Self::read(event)?).await?) })
+    }
+
+    fn apply_all<'a>(&'a self, tx: &'a mut Tx, events: &'a [&'a Event]) -> Option<BoxFuture<'a, Result<(), ProjectionError>>> {
+        Some(Box::pin(async move { Ok(rows::put_customers(tx, all(events, Self::read)?).await?) }))
     }
 }
 
 impl Projection for Products {
     fn apply<'a>(&'a self, tx: &'a mut Tx, event: &'a Event) -> BoxFuture<'a, Result<(), ProjectionError>> {
-        Box::pin(async move {
-            let product = match &*event.kind {
-                "product.created" => event.message::<ProductCreated>()?.product,
-                "product.updated" => event.message::<ProductUpdated>()?.product,
-                _ => return Ok(()),
-            };
-            let product = product.ok_or_else(|| ProjectionError::malformed(event, "no product"))?;
-            let price = product.price.unwrap_or_default();
-            let currency = Currency::parse(&price.currency).filter(|_| price.amount > 0);
-            let currency = currency.ok_or_else(|| ProjectionError::malformed(event, format!("the price {price:?}")))?;
-            let price = Money { amount: price.amount, currency };
-            let product = Product { id: ProductId(event.aggregate), name: product.name, price, version: event.version };
-            Ok(rows::put_product(tx, &product).await?)
-        })
+        Box::pin(async move { Ok(rows::put_products(tx, Self::read(event)?).await?) })
     }
+
+    fn apply_all<'a>(&'a self, tx: &'a mut Tx, events: &'a [&'a Event]) -> Option<BoxFuture<'a, Result<(), ProjectionError>>> {
+        Some(Box::pin(async move { Ok(rows::put_products(tx, all(events, Self::read)?).await?) }))
+    }
+}
+
+/// What these events tell, oldest first.
+fn all<T>(events: &[&Event], read: fn(&Event) -> Result<Option<T>, ProjectionError>) -> Result<Vec<T>, ProjectionError> {
+    events.iter().filter_map(|event| read(event).transpose()).collect()
 }

@@ -4,6 +4,7 @@ use crate::domain::{
     Currency, Customer, CustomerId, FailureReason, Money, Order, OrderId, OrderLine, OrderState, Page, Product, ProductId,
 };
 use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
 use sinew_sql::{Error, Result, Tx};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -236,28 +237,66 @@ pub(super) async fn product(tx: &mut Tx, id: ProductId) -> Result<Option<Product
     Ok(Some(Product { id, name, price: Money { amount, currency: currency(&code)? }, version }))
 }
 
-/// Takes in a customer unless the copy is newer. One as new is written again: that is how a damaged copy is mended.
-pub(super) async fn put_customer(tx: &mut Tx, customer: &Customer) -> Result<()> {
-    let sql = "INSERT INTO users (user_id, name, version) VALUES ($1, $2, $3)
-               ON CONFLICT (user_id) DO UPDATE SET name = excluded.name, version = excluded.version
-                WHERE users.version <= excluded.version";
-    tx.q(sql).bind(customer.id.0).bind(&*customer.name).bind(customer.version).run().await.map(drop)
+/// Takes in customers unless the copies are newer, by one statement. A copy as new is written again: that is how a damaged
+/// one is mended.
+pub(super) async fn put_customers(tx: &mut Tx, customers: impl IntoIterator<Item = Customer>) -> Result<()> {
+    let sql = (
+        "INSERT INTO users (user_id, name, version)
+         SELECT id, name, version FROM jsonb_to_recordset($1) AS v (id uuid, name text, version bigint) WHERE true
+             ON CONFLICT (user_id) DO UPDATE SET name = excluded.name, version = excluded.version
+          WHERE users.version <= excluded.version",
+        "INSERT INTO users (user_id, name, version)
+         SELECT unhex(value ->> 'id'), value ->> 'name', value ->> 'version' FROM json_each($1) WHERE true
+             ON CONFLICT (user_id) DO UPDATE SET name = excluded.name, version = excluded.version
+          WHERE users.version <= excluded.version",
+    );
+    let newest = newest(customers, |customer| (customer.id.0, customer.version));
+    let rows = newest.map(|(id, c)| json!({"id": id.simple().to_string(), "name": c.name, "version": c.version}));
+    put(tx, sql, rows.collect()).await
 }
 
-/// Takes in a product unless the copy is newer, as above.
-pub(super) async fn put_product(tx: &mut Tx, product: &Product) -> Result<()> {
-    let sql = "INSERT INTO products (product_id, name, amount, currency, version) VALUES ($1, $2, $3, $4, $5)
-               ON CONFLICT (product_id) DO UPDATE
-                  SET name = excluded.name, amount = excluded.amount, currency = excluded.currency, version = excluded.version
-                WHERE products.version <= excluded.version";
-    let price = product.price;
-    tx.q(sql)
-        .bind(product.id.0)
-        .bind(&*product.name)
-        .bind(price.amount)
-        .bind(price.currency.as_str())
-        .bind(product.version)
-        .run()
-        .await
-        .map(drop)
+/// Takes in products unless the copies are newer, as above.
+pub(super) async fn put_products(tx: &mut Tx, products: impl IntoIterator<Item = Product>) -> Result<()> {
+    let sql = (
+        "INSERT INTO products (product_id, name, amount, currency, version)
+         SELECT id, name, amount, currency, version
+           FROM jsonb_to_recordset($1) AS v (id uuid, name text, amount bigint, currency text, version bigint) WHERE true
+             ON CONFLICT (product_id) DO UPDATE
+            SET name = excluded.name, amount = excluded.amount, currency = excluded.currency, version = excluded.version
+          WHERE products.version <= excluded.version",
+        "INSERT INTO products (product_id, name, amount, currency, version)
+         SELECT unhex(value ->> 'id'), value ->> 'name', value ->> 'amount', value ->> 'currency', value ->> 'version'
+           FROM json_each($1) WHERE true
+             ON CONFLICT (product_id) DO UPDATE
+            SET name = excluded.name, amount = excluded.amount, currency = excluded.currency, version = excluded.version
+          WHERE products.version <= excluded.version",
+    );
+    let newest = newest(products, |product| (product.id.0, product.version));
+    let row = |(id, p): (Uuid, Product)| {
+        let Money { amount, currency } = p.price;
+        let id = id.simple().to_string();
+        json!({"id": id, "name": p.name, "amount": amount, "currency": currency.as_str(), "version": p.version})
+    };
+    put(tx, sql, newest.map(row).collect()).await
+}
+
+/// The newest of each, the later of two that are as new. PostgreSQL writes a row at most once in a statement, and in one
+/// order of ids no two transactions wait for each other in a ring.
+fn newest<T>(items: impl IntoIterator<Item = T>, of: fn(&T) -> (Uuid, i64)) -> impl Iterator<Item = (Uuid, T)> {
+    let mut newest = BTreeMap::new();
+    for item in items {
+        let (id, version) = of(&item);
+        if newest.get(&id).is_none_or(|known| of(known).1 <= version) {
+            newest.insert(id, item);
+        }
+    }
+    newest.into_iter()
+}
+
+/// Runs a statement that unpacks rows from JSON: what both databases can.
+async fn put(tx: &mut Tx, sql: (&'static str, &'static str), rows: Vec<Value>) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    tx.q(sql).bind(Value::Array(rows)).run().await.map(drop)
 }

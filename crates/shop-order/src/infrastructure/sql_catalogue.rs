@@ -21,7 +21,7 @@ impl Catalogue for SqlCatalogue {
     async fn put_customer(&self, customer: &Customer) -> Result<(), Error> {
         let put = retry(|| async {
             let mut tx = self.db.begin().await?;
-            rows::put_customer(&mut tx, customer).await?;
+            rows::put_customers(&mut tx, [customer.clone()]).await?;
             tx.commit().await
         });
         put.await.map_err(|error| Fault::from(error).into())
@@ -30,7 +30,7 @@ impl Catalogue for SqlCatalogue {
     async fn put_product(&self, product: &Product) -> Result<(), Error> {
         let put = retry(|| async {
             let mut tx = self.db.begin().await?;
-            rows::put_product(&mut tx, product).await?;
+            rows::put_products(&mut tx, [product.clone()]).await?;
             tx.commit().await
         });
         put.await.map_err(|error| Fault::from(error).into())

@@ -7,7 +7,7 @@ use contracts::order::v1::{
 };
 use shop_order::{
     Api, App, Config, Currency, Customer, CustomerId, Deps, Feeds, Inventory, Money, OrderId, Payments, Product, ProductId,
-    Purchase, SqlOrders,
+    Purchase, Receipt, SqlOrders,
 };
 use sinew::{Claims, Role};
 use sinew_core::{BoxFuture, Context, SystemClock};
@@ -72,7 +72,7 @@ impl Inventory for Played {
 }
 
 impl Payments for Played {
-    fn charge<'a>(&'a self, order: OrderId, purchase: &'a Purchase) -> BoxFuture<'a, Result<(), Failure>> {
+    fn charge<'a>(&'a self, order: OrderId, purchase: &'a Purchase) -> BoxFuture<'a, Result<Receipt, Failure>> {
         Box::pin(async move {
             if let Some(hold) = &self.0.hold {
                 hold.acquire().await.unwrap().forget();
@@ -83,7 +83,7 @@ impl Payments for Played {
                 _ => {}
             }
             self.0.note(order, "charged");
-            Ok(())
+            Ok(Receipt { reference: format!("ch_{}", order.0.simple()) })
         })
     }
     fn refund(&self, order: OrderId) -> BoxFuture<'_, Result<(), Failure>> {

@@ -8,7 +8,11 @@ use prost_types::Timestamp;
 pub(crate) fn payment(payment: &Payment) -> proto::Payment {
     let request = payment.request.as_ref();
     let amount = |money: crate::domain::Money| Money { amount: money.minor_units(), currency: money.currency().code().to_owned() };
-    let decline_reason = if let PaymentState::Declined { reason } = &payment.state { reason.clone() } else { String::new() };
+    let (provider_reference, decline_reason) = match &payment.state {
+        PaymentState::Charged { reference } => (reference.clone(), String::new()),
+        PaymentState::Declined { reason } => (String::new(), reason.clone()),
+        _ => Default::default(),
+    };
     proto::Payment {
         payment_id: payment.id.0.to_string(),
         customer_id: request.map(|request| request.customer.0.to_string()).unwrap_or_default(),
@@ -18,6 +22,7 @@ pub(crate) fn payment(payment: &Payment) -> proto::Payment {
         version: payment.version,
         created_at: Some(timestamp(payment.created)),
         updated_at: Some(timestamp(payment.updated)),
+        provider_reference,
     }
 }
 

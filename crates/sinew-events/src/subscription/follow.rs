@@ -227,24 +227,24 @@ impl Subscription {
                 return Ok(Taken::Fenced);
             }
             planted!(PositionBeforeEffects => { tx.commit().await?; tx = self.db.begin().await?; });
-            let (mut applied, mut repeated) = (0, 0);
+            let mut repeated = 0;
             let mut new = HashSet::new();
             if happened == Happened::Yes {
                 let ids: Vec<Uuid> = events.iter().map(|event| event.event_id).collect();
                 new = self.inbox.first_times(&mut tx, &ids, now).await?;
             }
+            let mut due = Vec::with_capacity(events.len());
             for event in events {
                 // One that is in the batch twice is new once.
                 let known = happened == Happened::Yes && !new.remove(&event.event_id);
                 if known && !planted!(NoInbox) {
                     repeated += 1;
-                    continue;
+                } else {
+                    due.push(event);
                 }
-                let effect = self.apply(&mut tx, event).await;
-                planted!(UnreadablePassedOver => if let Err(ProjectionError::Malformed { .. }) = effect { continue });
-                effect?;
-                applied += 1;
             }
+            self.apply(&mut tx, &due).await?;
+            let applied = due.len() as u64;
             failpoint!("events.take.before_commit");
             tx.commit().await?;
             failpoint!("events.take.after_commit");
@@ -253,28 +253,58 @@ impl Subscription {
         .await
     }
 
+    /// The events' effects: all at once where that is cheaper.
+    async fn apply(&self, tx: &mut Tx, events: &[&Event]) -> Result<(), ProjectionError> {
+        if events.len() > 1
+            && let Some(all) = self.projection.apply_all(tx, events)
+        {
+            let spans: Vec<_> = events.iter().filter_map(|event| Some((*event, self.open(cause(event)?)?))).collect();
+            let done = all.await;
+            spans.into_iter().for_each(|(event, span)| self.end(span, event, &done));
+            return done;
+        }
+        for event in events {
+            let done = self.apply_one(tx, event).await;
+            planted!(UnreadablePassedOver => if let Err(ProjectionError::Malformed { .. }) = done { continue });
+            done?;
+        }
+        Ok(())
+    }
+
     /// One event's effect, as part of the trace of what caused it.
-    async fn apply(&self, tx: &mut Tx, event: &Event) -> Result<(), ProjectionError> {
-        let Some(cause) = event.traceparent.as_deref().and_then(TraceContext::parse) else {
-            return self.projection.apply(tx, event).await;
-        };
-        let span = OpenSpan::below(cause, self.now().into(), &*self.rng);
+    async fn apply_one(&self, tx: &mut Tx, event: &Event) -> Result<(), ProjectionError> {
+        let Some(cause) = cause(event) else { return self.projection.apply(tx, event).await };
+        let span = self.open(cause);
         let trace = span.as_ref().map_or(cause, OpenSpan::context);
         let context = Context { trace: Some(trace), ..Context::default() };
         let done = scope(context, self.projection.apply(tx, event)).await;
         if let Some(span) = span {
-            let attributes = vec![
-                ("messaging.system", "sinew".to_owned()),
-                ("messaging.operation.type", "process".to_owned()),
-                ("messaging.destination.name", self.name.publisher.clone()),
-                ("messaging.message.id", event.event_id.to_string()),
-                ("messaging.consumer.group.name", self.name.consumer.clone()),
-            ];
-            let error = done.as_ref().err().map(ToString::to_string);
-            span.end(format!("{} process", event.kind), SpanKind::Consumer, self.now().into(), attributes, error);
+            self.end(span, event, &done);
         }
         done
     }
+
+    /// The span of an event's effect, below what caused the event.
+    fn open(&self, cause: TraceContext) -> Option<OpenSpan> {
+        OpenSpan::below(cause, self.now().into(), &*self.rng)
+    }
+
+    fn end(&self, span: OpenSpan, event: &Event, done: &Result<(), ProjectionError>) {
+        let attributes = vec![
+            ("messaging.system", "sinew".to_owned()),
+            ("messaging.operation.type", "process".to_owned()),
+            ("messaging.destination.name", self.name.publisher.clone()),
+            ("messaging.message.id", event.event_id.to_string()),
+            ("messaging.consumer.group.name", self.name.consumer.clone()),
+        ];
+        let error = done.as_ref().err().map(ToString::to_string);
+        span.end(format!("{} process", event.kind), SpanKind::Consumer, self.now().into(), attributes, error);
+    }
+}
+
+/// What caused the event.
+fn cause(event: &Event) -> Option<TraceContext> {
+    event.traceparent.as_deref().and_then(TraceContext::parse)
 }
 
 /// A gap is never passed over: it would be lost for good.

@@ -1,6 +1,7 @@
 //! Participants, an aggregate and replicas, all in one process, that a test can make fail, freeze and die.
 
 use crate::databases::Database;
+use serde::{Deserialize, Serialize};
 use sinew_core::{BoxFuture, SharedRng, SystemClock};
 use sinew_saga::{
     Change, Config, Coordinator, Definition, Failure, Instance, Phase, Probe, Reason, Recorder, Saga, Sagas, Step, StepTiming,
@@ -36,6 +37,8 @@ pub(crate) struct World {
     effects: Mutex<BTreeMap<Uuid, Vec<String>>>,
     /// By call, `+one`: answers to give before working normally.
     scripts: Mutex<BTreeMap<String, VecDeque<Answer>>>,
+    /// By saga: the tickets that undos gave back.
+    returned: Mutex<BTreeMap<Uuid, Vec<String>>>,
 }
 
 impl World {
@@ -45,6 +48,10 @@ impl World {
 
     pub(crate) fn effects(&self, id: Uuid) -> Vec<String> {
         self.effects.lock().unwrap().get(&id).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn returned(&self, id: Uuid) -> Vec<String> {
+        self.returned.lock().unwrap().get(&id).cloned().unwrap_or_default()
     }
 
     fn call(&self, id: Uuid, call: String) -> Result<(), Failure> {
@@ -70,18 +77,38 @@ impl World {
     }
 }
 
-struct Remote(&'static str, Arc<World>);
+/// The participant of one step, the `N`th.
+pub(crate) struct Remote<const N: usize>(Arc<World>);
 
-impl Step<String> for Remote {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-    fn act<'a>(&'a self, saga: &'a Instance<String>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { self.1.call(saga.id, format!("+{}", self.0)) })
+impl<const N: usize> Step<String> for Remote<N> {
+    const NAME: &'static str = STEPS[N];
+    type Output = Answered;
+
+    fn act<'a>(&'a self, saga: &'a Instance<String>) -> BoxFuture<'a, Result<Answered, Failure>> {
+        Box::pin(async {
+            self.0.call(saga.id, format!("+{}", Self::NAME))?;
+            Ok(Answered {
+                ticket: format!("{} of {}", Self::NAME, saga.data),
+                after: saga.output::<Remote<0>>()?.map(|one| one.ticket),
+            })
+        })
     }
     fn undo<'a>(&'a self, saga: &'a Instance<String>) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async { self.1.call(saga.id, format!("-{}", self.0)) })
+        Box::pin(async {
+            self.0.call(saga.id, format!("-{}", Self::NAME))?;
+            let own = saga.output::<Self>()?.map_or_else(|| "nothing".to_owned(), |own| own.ticket);
+            self.0.returned.lock().unwrap().entry(saga.id).or_default().push(own);
+            Ok(())
+        })
     }
+}
+
+/// What a participant answers.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answered {
+    pub(crate) ticket: String,
+    /// The first step's ticket, as a later step saw it.
+    pub(crate) after: Option<String>,
 }
 
 struct Told;
@@ -179,9 +206,11 @@ impl Shop {
     }
 
     pub(crate) fn definition(&self) -> Definition<String> {
-        let remote = |name| Remote(name, self.world.clone());
-        let [one, two, three] = STEPS.map(remote);
-        Definition::new(self.kind, Told).step(one).step_in(self.own, two).step(three).timing(self.timing.clone())
+        Definition::new(self.kind, Told)
+            .step(Remote::<0>(self.world.clone()))
+            .step_in(self.own, Remote::<1>(self.world.clone()))
+            .step(Remote::<2>(self.world.clone()))
+            .timing(self.timing.clone())
     }
 
     pub(crate) async fn replica(&self, config: Config) -> Replica {

@@ -1,0 +1,2 @@
+-- What steps answered when they were done, by their names: {"charge": {"reference": "ch_1"}}.
+ALTER TABLE sagas ADD COLUMN outputs TEXT NOT NULL DEFAULT '{}';
