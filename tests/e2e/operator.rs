@@ -41,6 +41,10 @@ async fn a_parked_saga_is_seen_and_goes_on_when_told() -> anyhow::Result<()> {
     }
     let late = world.sinew.output(&["sagas", "skip", &resumed, "charge", "--note", "x", "--consul", &consul]).await?;
     ensure!(late.status.code() == Some(1), "it has ended: {late:?}");
+    let paid = world.place(PLENTY, 1, "tok_ok").await?.order_id;
+    world.ends(&paid, OrderState::Completed).await?;
+    let shown = world.sinew.text(&["sagas", "show", &paid, "--consul", &consul]).await?;
+    ensure!(shown.contains(r#"charge {"reference":"ch_"#), "the bank's reference, for whoever must pay back by hand: {shown}");
     world.books_agree().await
 }
 
