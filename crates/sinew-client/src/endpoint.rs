@@ -7,6 +7,7 @@ use crate::{
     connection::{self, Outgoing, Streaming},
     ending::{Witness, Witnessed},
     error::{self, Error},
+    latency::Latency,
     method::Method,
     request_body::RequestBody,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Endpoint {
     /// `order-0 (10.0.0.1:50051)`, for errors and logs.
     pub(crate) name: Arc<str>,
     pub(crate) breaker: Breaker,
+    pub(crate) latency: Latency,
     pub(crate) in_flight: AtomicUsize,
     /// The destination's count of breakers opened.
     pub(crate) breakers_opened: Arc<AtomicU64>,
@@ -50,6 +52,8 @@ pub(crate) struct Attempt {
     permit: Permit,
     started: Instant,
     deadline: Option<Instant>,
+    /// Its headers have not come yet.
+    waiting: bool,
     over: bool,
 }
 
@@ -74,10 +78,11 @@ impl Picked {
         let Self { endpoint, permit, slot } = self;
         let method = call.method.clone();
         endpoint.in_flight.fetch_add(1, Relaxed);
+        endpoint.latency.began(call.now);
         method.attempts.in_flight.fetch_add(1, Relaxed);
         let name = endpoint.name.clone();
         let (started, deadline) = (call.now, call.deadline.map(|d| d.at));
-        let attempt = Attempt { endpoint, method, permit, started, deadline, over: false };
+        let attempt = Attempt { endpoint, method, permit, started, deadline, waiting: true, over: false };
         let streaming = slot.send(Outgoing { call, authority, endpoint: name }).map_err(Some);
         ResponseFuture { streaming, attempt: Some(attempt) }
     }
@@ -100,7 +105,11 @@ impl Future for ResponseFuture {
         // Polled again after its end, which no caller does, a future may as well wait.
         let Some(mut attempt) = this.attempt.take() else { return Poll::Pending };
         Poll::Ready(match answer {
-            Ok(response) => Ok(Witnessed::wrap(response, attempt)),
+            Ok(response) => {
+                attempt.waiting = false;
+                attempt.endpoint.latency.answered(attempt.started, Instant::now());
+                Ok(Witnessed::wrap(response, attempt))
+            }
             Err(error) => {
                 attempt.ended(error.code(), Some(&error));
                 Err(error)
@@ -118,6 +127,12 @@ impl Attempt {
         }
         let now = Instant::now();
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        if std::mem::replace(&mut self.waiting, false) {
+            self.endpoint.latency.given_up(self.started, now);
+        }
+        if verdict == Verdict::Failure {
+            self.endpoint.latency.failed(self.started, now);
+        }
         if self.endpoint.breaker.settle(self.permit, verdict, || now) {
             self.endpoint.breakers_opened.fetch_add(1, Relaxed);
             tracing::info!(endpoint = %self.endpoint.name, %code, "breaker opened");

@@ -19,6 +19,7 @@ mod ending;
 mod endpoint;
 mod error;
 mod headers;
+mod latency;
 mod message_limit;
 mod method;
 mod observe;

@@ -1,6 +1,10 @@
 //! What calls see of a destination: endpoints, health, connections and policy as one value, replaced as one.
 
-use crate::{balance::Picker, connection::Connection, endpoint::Endpoint};
+use crate::{
+    balance::{Picker, Policy},
+    connection::Connection,
+    endpoint::Endpoint,
+};
 use sinew_core::{Endpoint as Registered, Health, State};
 use std::sync::Arc;
 
@@ -48,6 +52,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) endpoint: Arc<Endpoint>,
+    /// The id it is registered by: the same after a restart.
+    pub(crate) id: Arc<str>,
     /// At least 1.
     pub(crate) weight: u32,
     /// At least one, none suspect.
@@ -57,7 +63,9 @@ pub(crate) struct Ready {
 impl Snapshot {
     /// Decides who is used. Endpoints whose checks fail are used only when there is nobody else, not even one that is
     /// still being connected: a registry may be wrong about everybody, and an attempt costs less than a certain no.
-    pub(crate) fn new(state: State, members: Vec<Member>, picker: Arc<dyn Picker>) -> Self {
+    ///
+    /// The picker of the snapshot `before` is kept if it is still one for these endpoints.
+    pub(crate) fn new(state: State, members: Vec<Member>, policy: &dyn Policy, before: Option<&Self>) -> Self {
         let establishing = members.iter().any(|m| matches!(m.phase, Phase::Connecting | Phase::Ready { growing: true }))
             || state == State::Unknown;
         let healthy = |m: &&Member| m.registered.health != Health::Critical;
@@ -70,8 +78,18 @@ impl Snapshot {
             // Suspects may only be slow; certain failure is worse.
             ready = members.iter().filter(|m| m.phase == Phase::Suspect).map(Member::any).collect();
         }
+        let picker = match before {
+            Some(before) if alike(&before.ready, &ready) => before.picker.clone(),
+            _ => policy.picker(&ready),
+        };
         Self { state, members, ready, establishing, picker }
     }
+}
+
+/// Whether a picker for the one is one for the other.
+fn alike(one: &[Ready], other: &[Ready]) -> bool {
+    let same = |(one, other): (&Ready, &Ready)| one.id == other.id && one.weight == other.weight;
+    one.len() == other.len() && one.iter().zip(other).all(same)
 }
 
 impl Member {
@@ -81,6 +99,7 @@ impl Member {
 
     fn any(&self) -> Ready {
         let (endpoint, connections) = (self.endpoint.clone(), self.connections.clone());
-        Ready { endpoint, weight: u32::from(self.registered.weight.max(1)), connections }
+        let (id, weight) = (self.registered.id.clone(), u32::from(self.registered.weight.max(1)));
+        Ready { endpoint, id, weight, connections }
     }
 }

@@ -205,7 +205,7 @@ impl Policies {
                 }
             }
             let destination = DestinationPolicy {
-                balancing: config.load_balancing_config.first().copied(),
+                balancing: config.load_balancing_config.first().cloned(),
                 throttling: config.retry_throttling,
                 grpc_services: table.services.iter().map(|s| s.name).collect(),
             };

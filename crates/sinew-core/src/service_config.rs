@@ -4,6 +4,7 @@
 //! is refused with its path, never ignored: a retry policy that silently does nothing is found in an outage.
 
 use crate::classify::Code;
+use http::HeaderName;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ pub struct ServiceConfig {
     pub retry_throttling: Option<RetryThrottling>,
 }
 
-/// A balancing policy, as gRPC names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// A balancing policy, as gRPC names it; those that gRPC has no name for begin with `sinew_`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Balancing {
     /// One after the other.
@@ -34,10 +35,100 @@ pub enum Balancing {
         #[serde(rename = "choiceCount", default = "two")]
         choice_count: u32,
     },
+    /// The same endpoint for the same value of a header, by consistent hashing (gRFC A42, A76).
+    RingHashExperimental(RingHashConfig),
+    /// The quicker of two taken at random: peak EWMA of latency, times calls that wait. What holds without any policy.
+    SinewPeakEwma {
+        /// How long it takes until what was seen has faded to 1/e. Default 1 s.
+        #[serde(default, deserialize_with = "maybe_duration")]
+        decay: Option<Duration>,
+    },
+    /// One after the other, as often as the endpoints' registered weights say.
+    SinewWeightedRoundRobin {},
+    /// Any, by the endpoints' registered weights.
+    SinewRandom {},
+    /// The same endpoint for the same value of a header, in equal shares (Eisenbud et al. 2016).
+    SinewMaglev(MaglevConfig),
+}
+
+/// Settings of `ring_hash_experimental`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RingHashConfig {
+    /// The ring has at least so many points. Default 1,024.
+    #[serde(default = "smallest_ring")]
+    pub min_ring_size: u32,
+    /// And at most so many, as long as each endpoint has one. Default 4,096, at most 65,536.
+    #[serde(default = "largest_ring")]
+    pub max_ring_size: u32,
+    /// Calls with the same value of this header go to the same endpoint, those without it to any.
+    #[serde(deserialize_with = "header_name")]
+    pub request_hash_header: HeaderName,
+}
+
+/// Settings of `sinew_maglev`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaglevConfig {
+    /// Places in the table: a prime, 3 to 5,000,011; a hundred times the endpoints and more spread evenly. Default 65,537.
+    #[serde(default = "maglev_table")]
+    pub table_size: u32,
+    /// Calls with the same value of this header go to the same endpoint, those without it to any.
+    #[serde(deserialize_with = "header_name")]
+    pub request_hash_header: HeaderName,
 }
 
 fn two() -> u32 {
     2
+}
+
+fn smallest_ring() -> u32 {
+    1_024
+}
+
+fn largest_ring() -> u32 {
+    4_096
+}
+
+fn maglev_table() -> u32 {
+    65_537
+}
+
+/// Guardrails of Envoy's table and of ours.
+const LARGEST_TABLE: u32 = 5_000_011;
+const LARGEST_RING: u32 = 1 << 16;
+
+impl Balancing {
+    /// What is wrong, if anything is: the field, and the rule that it breaks.
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        match self {
+            Self::LeastRequestExperimental { choice_count } if *choice_count < 2 => {
+                Err(("least_request_experimental.choiceCount", "must be at least 2"))
+            }
+            Self::RingHashExperimental(ring) if !(1..=LARGEST_RING).contains(&ring.max_ring_size) => {
+                Err(("ring_hash_experimental.maxRingSize", "must be 1 to 65536"))
+            }
+            Self::RingHashExperimental(ring) if !(1..=ring.max_ring_size).contains(&ring.min_ring_size) => {
+                Err(("ring_hash_experimental.minRingSize", "must be 1 to maxRingSize"))
+            }
+            Self::SinewPeakEwma { decay: Some(decay) } if !(MS..=DAY).contains(decay) => {
+                Err(("sinew_peak_ewma.decay", "must be 1 ms to a day"))
+            }
+            Self::SinewMaglev(MaglevConfig { table_size, .. })
+                if !(3..=LARGEST_TABLE).contains(table_size) || !prime(*table_size) =>
+            {
+                Err(("sinew_maglev.tableSize", "must be a prime, 3 to 5000011"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn prime(n: u32) -> bool {
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 /// Settings of the methods it names.
@@ -135,6 +226,9 @@ impl ServiceConfig {
         {
             return Err(("retryThrottling".into(), "maxTokens must be 1 to 1000 and tokenRatio above 0".into()));
         }
+        for (i, balancing) in self.load_balancing_config.iter().enumerate() {
+            balancing.check().map_err(|(field, why)| (format!("loadBalancingConfig[{i}].{field}"), why.into()))?;
+        }
         for (i, method) in self.method_config.iter().enumerate() {
             if method.name.is_empty() {
                 return Err((format!("methodConfig[{i}].name"), "names no method".into()));
@@ -198,6 +292,13 @@ fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     parse_duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no duration; write seconds as in \"0.5s\"")))
 }
 
+/// A header that hashing may look at: gRPC's binary ones are left out, as gRFC A76 has it.
+fn header_name<'de, D: Deserializer<'de>>(input: D) -> Result<HeaderName, D::Error> {
+    let text = String::deserialize(input)?;
+    let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(|name| !name.as_str().ends_with("-bin"));
+    name.ok_or_else(|| D::Error::custom(format!("{text:?} is no name of a text header")))
+}
+
 fn maybe_duration<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
     duration(input).map(Some)
 }
@@ -238,6 +339,7 @@ mod tests {
     #[test]
     fn refusals_name_the_place() {
         let retry = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"retryPolicy":{{{fields}}}}}]}}"#);
+        let balancing = |policy: &str| format!(r#"{{"loadBalancingConfig":[{policy}]}}"#);
         let good = r#""initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]"#;
         for (json, place) in [
             (r#"{"methodConfigs":[]}"#.to_owned(), "methodConfigs"),
@@ -246,6 +348,17 @@ mod tests {
             (r#"{"methodConfig":[{"name":[{}],"timeout":"1m"}]}"#.to_owned(), "methodConfig[0].timeout"),
             (r#"{"methodConfig":[{"name":[{}],"hedgingPolicy":{}}]}"#.to_owned(), "hedgingPolicy"),
             (r#"{"loadBalancingConfig":[{"pick_first":{}}]}"#.to_owned(), "loadBalancingConfig[0]"),
+            (balancing(r#"{"ring_hash_experimental":{}}"#), "loadBalancingConfig[0].ring_hash_experimental"),
+            (balancing(r#"{"ring_hash_experimental":{"requestHashHeader":"a b"}}"#), "ring_hash_experimental.requestHashHeader"),
+            (
+                balancing(r#"{"ring_hash_experimental":{"requestHashHeader":"key-bin"}}"#),
+                "ring_hash_experimental.requestHashHeader",
+            ),
+            (balancing(r#"{"ring_hash_experimental":{"requestHashHeader":"k","minRingSize":8192}}"#), "experimental.minRingSize"),
+            (balancing(r#"{"sinew_maglev":{"requestHashHeader":"k","tableSize":65536}}"#), "sinew_maglev.tableSize"),
+            (balancing(r#"{"sinew_peak_ewma":{"decay":"0s"}}"#), "sinew_peak_ewma.decay"),
+            (balancing(r#"{"sinew_peak_ewma":{"half":"1s"}}"#), "loadBalancingConfig[0]"),
+            (balancing(r#"{"least_request_experimental":{"choiceCount":1}}"#), "least_request_experimental.choiceCount"),
             (retry(&format!(r#""maxAttempts":9,{good}"#)), "retryPolicy.maxAttempts"),
             (retry(&format!(r#""maxAttempts":2,{}"#, good.replace("UNAVAILABLE", "DOWN"))), "retryableStatusCodes"),
             (r#"{"retryThrottling":{"maxTokens":0,"tokenRatio":1}}"#.to_owned(), "retryThrottling"),
@@ -253,6 +366,28 @@ mod tests {
         ] {
             let error = refused(&json);
             assert!(error.contains(place), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_balancing_policy_has_its_defaults() {
+        for (json, shown) in [
+            (r#"{"round_robin":{}}"#, "RoundRobin"),
+            (r#"{"least_request_experimental":{}}"#, "LeastRequestExperimental { choice_count: 2 }"),
+            (
+                r#"{"ring_hash_experimental":{"requestHashHeader":"X-User"}}"#,
+                r#"RingHashExperimental(RingHashConfig { min_ring_size: 1024, max_ring_size: 4096, request_hash_header: "x-user" })"#,
+            ),
+            (r#"{"sinew_peak_ewma":{"decay":"0.5s"}}"#, "SinewPeakEwma { decay: Some(500ms) }"),
+            (r#"{"sinew_weighted_round_robin":{}}"#, "SinewWeightedRoundRobin"),
+            (r#"{"sinew_random":{}}"#, "SinewRandom"),
+            (
+                r#"{"sinew_maglev":{"requestHashHeader":"x-user"}}"#,
+                r#"SinewMaglev(MaglevConfig { table_size: 65537, request_hash_header: "x-user" })"#,
+            ),
+        ] {
+            let config = ServiceConfig::parse("order", &format!(r#"{{"loadBalancingConfig":[{json}]}}"#)).expect(json);
+            assert_eq!(format!("{:?}", config.load_balancing_config[0]), shown);
         }
     }
 

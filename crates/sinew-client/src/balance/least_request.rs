@@ -4,15 +4,15 @@
 //! client running to the one endpoint that looks idle; gRFC A48 is the same. Load is calls in flight, plus the one to
 //! be placed, per unit of weight: a slow endpoint keeps its calls longer and so gets fewer.
 
-use super::Picker;
+use super::policy::{Bits, Hint, Picker, Policy};
 use crate::snapshot::Ready;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// Guardrail: gRFC A48 allows at most ten choices.
 const MOST_CHOICES: u32 = 10;
 
 /// P2C by requests in flight.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct LeastRequest {
     choices: u32,
 }
@@ -24,14 +24,20 @@ impl LeastRequest {
     }
 }
 
+impl Policy for LeastRequest {
+    fn picker(&self, _: &[Ready]) -> Arc<dyn Picker> {
+        Arc::new(*self)
+    }
+}
+
 impl Picker for LeastRequest {
-    fn pick(&self, ready: &[Ready], random: u64) -> usize {
+    fn pick(&self, ready: &[Ready], hint: Hint) -> usize {
         let count = ready.len() as u64;
         if count <= 1 {
             return 0;
         }
         // The first choice is any; each further one is any other than the one before it.
-        let mut random = Bits(random);
+        let mut random = Bits(hint.random);
         let mut best = random.below(count);
         let mut last = best;
         for _ in 1..self.choices {
@@ -49,15 +55,4 @@ fn lighter(ready: &[Ready], a: u64, b: u64) -> bool {
     let (Some(a), Some(b)) = (ready.get(a as usize), ready.get(b as usize)) else { return false };
     let load = |r: &Ready| r.endpoint.in_flight.load(Relaxed) as u64 + 1;
     load(a) * u64::from(b.weight) < load(b) * u64::from(a.weight)
-}
-
-/// Stretches one random number over several choices (SplitMix64's finalizer between them).
-struct Bits(u64);
-
-impl Bits {
-    fn below(&mut self, bound: u64) -> u64 {
-        let drawn = ((u128::from(self.0) * u128::from(bound)) >> 64) as u64;
-        self.0 = (self.0 ^ (self.0 >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        drawn
-    }
 }

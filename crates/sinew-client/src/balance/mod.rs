@@ -1,16 +1,24 @@
 //! Chooses the endpoint of each attempt.
 //!
 //! One load of the destination's snapshot, one pick, one breaker permit and one stream slot; no lock. A [`Picker`]
-//! only says whom to try first: who cannot take the call (breaker open, every stream taken) is passed over for the
+//! (each [`Policy`] has a file of its own) only says whom to try first: who cannot take the call (breaker open, every stream taken) is passed over for the
 //! next one. When nobody can, the call waits if waiting may help (something is still being established, or the
 //! method waits for ready endpoints) and otherwise fails at once, saying why.
 
 mod least_request;
+mod maglev;
+mod peak_ewma;
+mod policy;
+mod random;
+mod ring_hash;
 mod round_robin;
+mod schedule;
+#[cfg(test)]
+mod tests;
 mod unavailable;
+mod weighted_round_robin;
 
-pub(crate) use least_request::LeastRequest;
-pub(crate) use round_robin::RoundRobin;
+pub(crate) use policy::{Hint, Picker, Policy, policy};
 pub use unavailable::Unavailable;
 
 use crate::{
@@ -26,9 +34,8 @@ use crate::{
 use bytes::Bytes;
 use http::Response;
 use pin_project_lite::pin_project;
-use sinew_core::{BoxFuture, service_config::Balancing};
+use sinew_core::BoxFuture;
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -37,22 +44,6 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 use tower_service::Service;
-
-/// A way to spread calls. Adding one is adding a file, and a line to [`picker`].
-pub(crate) trait Picker: fmt::Debug + Send + Sync {
-    /// The position of the endpoint to try first; `ready` is never empty. `random` is a fresh random number.
-    fn pick(&self, ready: &[Ready], random: u64) -> usize;
-}
-
-/// The picker that a service config asks for; least request where it asks for none, because one slow endpoint of
-/// many then gets fewer calls without anybody having to notice it.
-pub(crate) fn picker(balancing: Option<Balancing>) -> Arc<dyn Picker> {
-    match balancing {
-        Some(Balancing::RoundRobin {}) => Arc::new(RoundRobin::default()),
-        Some(Balancing::LeastRequestExperimental { choice_count }) => Arc::new(LeastRequest::new(choice_count)),
-        None => Arc::new(LeastRequest::new(2)),
-    }
-}
 
 /// An endpoint that will take the call.
 #[derive(Debug)]
@@ -95,10 +86,12 @@ where
     }
 
     fn call(&mut self, call: Call<RequestBody<B>>) -> ResponseFuture<B> {
-        match pick(&self.destination, call.now, call.avoid) {
+        let key = self.destination.policy.header().and_then(|name| policy::key(&call.headers, name));
+        let wish = Wish { key, avoid: call.avoid };
+        match pick(&self.destination, call.now, wish) {
             Ok(picked) => ResponseFuture::sending(picked, call, &self.destination),
             Err(_) => {
-                let wait = wait(self.destination.clone(), call.now, call.avoid, call.method.policy.wait_for_ready);
+                let wait = wait(self.destination.clone(), call.now, wish, call.method.policy.wait_for_ready);
                 ResponseFuture::Waiting { wait: Box::pin(wait), call: Some(call), destination: self.destination.clone() }
             }
         }
@@ -171,6 +164,15 @@ where
 
 // === picking ===
 
+/// What a call wishes.
+#[derive(Debug, Clone, Copy)]
+struct Wish {
+    /// The hash of the header that keeps calls together, if the policy has one and the call has it.
+    key: Option<u64>,
+    /// Whom to take last: the endpoint of the attempt before.
+    avoid: Option<u64>,
+}
+
 /// Why nobody was picked, beyond what the snapshot itself says.
 #[derive(Debug, Default)]
 struct Passed {
@@ -182,12 +184,13 @@ struct Passed {
     growing: bool,
 }
 
-fn pick(destination: &Shared, now: Instant, avoid: Option<u64>) -> Result<Picked, Passed> {
+fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result<Picked, Passed> {
     let snapshot = destination.snapshot.load();
     if snapshot.ready.is_empty() {
         return Err(Passed::default());
     }
-    let first = snapshot.picker.pick(&snapshot.ready, destination.random());
+    let random = destination.random();
+    let first = snapshot.picker.pick(&snapshot.ready, Hint { random, key: key.unwrap_or(random), now });
     let order = || {
         let (before, from) = snapshot.ready.split_at_checked(first).unwrap_or((&snapshot.ready, &[]));
         from.iter().chain(before)
@@ -237,13 +240,13 @@ fn take(ready: &Ready, destination: &Shared, now: Instant, ahead: Duration, pass
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Picks again whenever something changes, for as long as that may help. The caller's deadline bounds it from above.
-async fn wait(destination: Arc<Shared>, started: Instant, avoid: Option<u64>, for_ready: bool) -> Result<Picked, Unavailable> {
+async fn wait(destination: Arc<Shared>, started: Instant, wish: Wish, for_ready: bool) -> Result<Picked, Unavailable> {
     let limit = started + destination.config.establish_wait;
     let mut changed = destination.changed.subscribe();
     loop {
         changed.mark_unchanged();
         let now = Instant::now();
-        let passed = match pick(&destination, now, avoid) {
+        let passed = match pick(&destination, now, wish) {
             Ok(picked) => return Ok(picked),
             Err(passed) => passed,
         };

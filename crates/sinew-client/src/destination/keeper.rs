@@ -11,6 +11,7 @@ use crate::{
     config::ConnectionConfig,
     connection::{self, Connection, Event, Happened},
     endpoint::Endpoint,
+    latency::{self, Latency},
     snapshot::{Member, Phase, Snapshot},
 };
 use sinew_core::{Endpoint as Registered, State};
@@ -139,10 +140,12 @@ impl Keeper {
     }
 
     fn slot(&mut self, registered: Arc<Registered>) -> Slot {
+        let now = Instant::now();
         let endpoint = Endpoint {
             number: self.number(),
             name: registered.to_string().into(),
-            breaker: Breaker::new(self.shared.config.breaker, Instant::now()),
+            breaker: Breaker::new(self.shared.config.breaker, now),
+            latency: Latency::new(self.shared.policy.decay(), now),
             in_flight: Default::default(),
             breakers_opened: self.shared.series.breakers_opened.clone(),
             crowded: Default::default(),
@@ -201,11 +204,16 @@ impl Keeper {
                 slot.failures = 0;
                 slot.endpoint.crowded.store(false, Relaxed);
                 slot.endpoint.breaker.reconnected();
+                slot.endpoint.latency.forget(Instant::now());
                 tracing::info!(service = %self.shared.service, endpoint = %name, "connected");
             }
             Happened::Suspect(now) => {
                 if let Stage::Open { suspect, .. } = &mut conn.stage {
                     *suspect = now;
+                }
+                if !now {
+                    // What it was silent for is over.
+                    slot.endpoint.latency.forget(Instant::now());
                 }
                 tracing::info!(service = %self.shared.service, endpoint = %name, suspect = now, "keepalive");
             }
@@ -265,7 +273,9 @@ impl Keeper {
         let state = self.registry.borrow().state;
         let members: Vec<_> = self.slots.values().map(Slot::member).collect();
         self.shared.series.publish(&members);
-        self.shared.snapshot.store(Arc::new(Snapshot::new(state, members, old.picker.clone())));
+        let snapshot = Snapshot::new(state, members, &*self.shared.policy, Some(&old));
+        latency::begin_at_the_median(snapshot.ready.iter().map(|ready| &ready.endpoint.latency), Instant::now());
+        self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.changed.send_modify(|count| *count += 1);
     }
 }

@@ -3,7 +3,7 @@
 mod keeper;
 
 use crate::{
-    balance,
+    balance::{self, Policy},
     client::Ports,
     config::Config,
     endpoint::Endpoint,
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) ports: Ports,
     pub(crate) methods: Methods,
+    pub(crate) policy: Box<dyn Policy>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// Counts snapshots, for calls that wait for the next one.
     pub(crate) changed: watch::Sender<u64>,
@@ -54,8 +55,8 @@ impl Destination {
     /// Starts following `service`; needs a running tokio runtime.
     pub(crate) fn start(service: &ServiceName, ports: &Ports, config: &Arc<Config>, policies: &Arc<Policies>) -> Self {
         let policy = policies.destination(service);
-        let picker = balance::picker(policy.and_then(|p| p.balancing));
-        let snapshot = Snapshot::new(State::Unknown, Vec::new(), picker);
+        let spread = balance::policy(policy.and_then(|p| p.balancing.as_ref()));
+        let snapshot = Snapshot::new(State::Unknown, Vec::new(), &*spread, None);
         // A service name is a DNS label, and every DNS label an authority.
         let authority = Authority::try_from(service.as_str()).unwrap_or(Authority::from_static("invalid"));
         let shared = Arc::new(Shared {
@@ -64,6 +65,7 @@ impl Destination {
             config: config.clone(),
             ports: ports.clone(),
             methods: Methods::new(service, policies.clone()),
+            policy: spread,
             snapshot: ArcSwap::from_pointee(snapshot),
             changed: watch::Sender::new(0),
             budget: Budget::new(&config.retry, Instant::now()),

@@ -1,6 +1,7 @@
 //! Who gets which call.
 
 use crate::support::{GET, PUT, Server, World, answer, pause, read, status};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sinew_client::{BreakerState, Config};
 use std::{
     sync::{
@@ -40,12 +41,14 @@ async fn round_robin_shares_equally() {
 #[tokio::test(start_paused = true)]
 async fn least_request_shares_about_equally_among_equals() {
     let servers = [Server::echo(), Server::echo(), Server::echo()];
-    let shares = spread("{}", &servers.each_ref(), 3_000, 1).await;
+    let shares = spread(LEAST_REQUEST, &servers.each_ref(), 3_000, 1).await;
     assert!(shares.iter().all(|share| (900..=1_100).contains(share)), "{shares:?}");
 }
 
+const LEAST_REQUEST: &str = r#"{"loadBalancingConfig":[{"least_request_experimental":{}}]}"#;
+
 #[tokio::test(start_paused = true)]
-async fn least_request_spares_a_slow_endpoint() {
+async fn a_slow_endpoint_is_spared_by_least_request_and_left_by_the_default() {
     let timed = |ms| {
         Server::new(move |request, respond| async move {
             let message = read(request.into_body()).await;
@@ -53,9 +56,32 @@ async fn least_request_spares_a_slow_endpoint() {
             answer(respond, message).await;
         })
     };
-    let servers = [timed(10), timed(10), timed(200)];
-    let shares = spread("{}", &servers.each_ref(), 3_000, 30).await;
-    assert!(shares[2] < 300, "{shares:?}");
+    for (config, most) in [(LEAST_REQUEST, 300), ("{}", 60)] {
+        let servers = [timed(10), timed(10), timed(200)];
+        let shares = spread(config, &servers.each_ref(), 3_000, 30).await;
+        assert!(shares[2] < most, "{config}: {shares:?}");
+    }
+}
+
+/// Calls of one user go to one endpoint, whichever policy keeps them together, and another's to any.
+#[tokio::test(start_paused = true)]
+async fn calls_with_the_same_header_go_to_the_same_endpoint() {
+    for policy in ["ring_hash_experimental", "sinew_maglev"] {
+        let config: &str = format!(r#"{{"loadBalancingConfig":[{{"{policy}":{{"requestHashHeader":"x-user"}}}}]}}"#).leak();
+        let servers = [Server::echo(), Server::echo(), Server::echo()];
+        let world = World::with(&servers.each_ref(), Config::default(), config);
+        world.ready(3).await;
+        for user in 0..30 {
+            let before: Vec<_> = servers.iter().map(Server::calls).collect();
+            let (name, value) = (HeaderName::from_static("x-user"), HeaderValue::from(user));
+            for _ in 0..5 {
+                world.call_with(GET, b"x", HeaderMap::from_iter([(name.clone(), value.clone())])).await.expect("echo");
+            }
+            let taken = servers.iter().zip(before).filter(|(server, before)| server.calls() > *before).count();
+            assert_eq!(taken, 1, "{policy}: all five of user {user}");
+        }
+        assert!(servers.iter().all(|server| server.calls() > 0), "{policy}: not all users have the same endpoint");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +106,8 @@ async fn a_server_that_fails_its_calls_is_left_alone_and_probed_later() {
 #[tokio::test(start_paused = true)]
 async fn one_open_breaker_costs_no_call_and_a_new_connection_closes_it() {
     let (bad, good) = (Server::failing("13"), Server::echo());
-    let world = World::of(&[&bad, &good]);
+    // In turns: peak EWMA would leave the bad one alone before its breaker does.
+    let world = World::with(&[&bad, &good], Config::default(), r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#);
     world.ready(2).await;
     while bad.calls() < 5 {
         let _ = world.call(PUT, b"x").await;

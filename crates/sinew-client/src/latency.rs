@@ -1,0 +1,191 @@
+//! How long calls to one endpoint take, for the balancer: peak EWMA.
+//!
+//! The cost of an endpoint jumps up to the time of a call that took longer, and falls towards shorter ones by an
+//! exponential average; without calls it fades, so that the endpoint is tried again. Beside the time from a call's start
+//! to its headers these count:
+//!
+//! - a failure, at least [`FAILURE`]: an endpoint that refuses everything at once is not the fastest;
+//! - a call that was given up: what it had taken by then, unless the cost is higher already;
+//! - silence: while calls wait, the time since an endpoint last answered one. One that is frozen has no new times to tell.
+//!
+//! A new endpoint, and one whose connection is new or came back from suspicion, begins at the median of the others:
+//! neither shunned nor, as an unknown time of nothing would be, run down. Calls that began before that no longer count.
+//!
+//! All of it is a few atomics: cost and time of the last change are one word, changed by compare-and-exchange.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// What a failure counts for at least.
+const FAILURE: Duration = Duration::from_secs(1);
+
+/// The lowest cost: below it calls are compared by how many wait.
+const LEAST: f32 = 1.0;
+
+/// One endpoint's latency.
+#[derive(Debug)]
+pub(crate) struct Latency {
+    /// [`Cost`], packed.
+    word: AtomicU64,
+    /// Calls that wait for their headers.
+    waiting: AtomicU32,
+    /// When it last answered, or since when somebody waits: ticks.
+    heard: AtomicU32,
+    /// What began before does not count: ticks.
+    since: AtomicU32,
+    zero: Instant,
+    decay: Duration,
+}
+
+/// Microseconds, and the tick at which they were so; below 0 as long as nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cost {
+    micros: f32,
+    tick: u32,
+}
+
+/// Microseconds of a tick, as a power of two. Ticks wrap after 76 hours: whoever was silent for exactly that long counts
+/// as just heard, for one pick.
+const TICK: u32 = 6;
+
+impl Latency {
+    /// What is seen fades to 1/e within `decay`; the default where nobody asks for the cost.
+    pub(crate) fn new(decay: Option<Duration>, now: Instant) -> Self {
+        let decay = decay.unwrap_or(Duration::from_secs(1));
+        let word = AtomicU64::new(Cost::UNKNOWN.pack());
+        Self { word, waiting: AtomicU32::new(0), heard: AtomicU32::new(0), since: AtomicU32::new(0), zero: now, decay }
+    }
+
+    /// A call is sent.
+    pub(crate) fn began(&self, now: Instant) {
+        if self.waiting.fetch_add(1, Relaxed) == 0 {
+            self.heard.store(self.tick(now), Relaxed);
+        }
+    }
+
+    /// Its headers have come.
+    pub(crate) fn answered(&self, began: Instant, now: Instant) {
+        self.waiting.fetch_sub(1, Relaxed);
+        self.heard.store(self.tick(now), Relaxed);
+        self.change(began, now, |took, old, kept| if took > old { took } else { old * kept + took * (1.0 - kept) });
+    }
+
+    /// It ended without headers: the connection broke, or the caller gave up.
+    pub(crate) fn given_up(&self, began: Instant, now: Instant) {
+        self.waiting.fetch_sub(1, Relaxed);
+        self.change(began, now, |took, old, kept| took.max(old * kept));
+    }
+
+    /// It failed, with or without headers.
+    pub(crate) fn failed(&self, began: Instant, now: Instant) {
+        let least = FAILURE.as_micros() as f32;
+        self.change(began, now, |took, old, kept| took.max(old * kept).max(least));
+    }
+
+    /// What is known no longer counts: the endpoint begins anew.
+    pub(crate) fn forget(&self, now: Instant) {
+        self.since.store(self.tick(now), Relaxed);
+        self.heard.store(self.tick(now), Relaxed);
+        self.word.store(Cost::UNKNOWN.pack(), Relaxed);
+    }
+
+    fn is_known(&self) -> bool {
+        !Cost::unpack(self.word.load(Relaxed)).is_unknown()
+    }
+
+    /// The cost, if anything is known.
+    pub(crate) fn cost(&self, now: Instant) -> Option<f32> {
+        let cost = Cost::unpack(self.word.load(Relaxed));
+        (!cost.is_unknown()).then(|| cost.micros * self.kept(cost, self.tick(now)))
+    }
+
+    /// Begins with this cost, unless something is known by now.
+    pub(crate) fn begin(&self, micros: f32, now: Instant) {
+        let cost = Cost { micros, tick: self.tick(now) };
+        // Known by now: better.
+        let _ = self.word.compare_exchange(Cost::UNKNOWN.pack(), cost.pack(), Relaxed, Relaxed);
+    }
+
+    /// What one more call must expect, to be compared with other endpoints' load.
+    pub(crate) fn load(&self, now: Instant) -> f32 {
+        let waiting = self.waiting.load(Relaxed);
+        let mut cost = self.cost(now).unwrap_or(LEAST).max(LEAST);
+        if waiting > 0 {
+            let silent = u64::from(after(self.heard.load(Relaxed), self.tick(now))) << TICK;
+            cost = cost.max(silent as f32);
+        }
+        cost * (waiting + 1) as f32
+    }
+
+    /// Makes the new cost of what a call took, the old cost, and what share of it is left: microseconds all of them.
+    fn change(&self, began: Instant, now: Instant, new: impl Fn(f32, f32, f32) -> f32) {
+        let (started, tick) = (self.tick(began), self.tick(now));
+        if after(started, self.since.load(Relaxed)) > 0 {
+            return;
+        }
+        let took = now.saturating_duration_since(began).as_micros() as f32;
+        let mut word = self.word.load(Relaxed);
+        loop {
+            let old = Cost::unpack(word);
+            let (before, kept) = if old.is_unknown() { (0.0, 0.0) } else { (old.micros, self.kept(old, tick)) };
+            let next = Cost { micros: new(took, before, kept), tick };
+            match self.word.compare_exchange_weak(word, next.pack(), Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// What share of a cost is left at this tick.
+    fn kept(&self, cost: Cost, tick: u32) -> f32 {
+        let passed = u64::from(after(cost.tick, tick)) << TICK;
+        (-(passed as f32) / self.decay.as_micros() as f32).exp()
+    }
+
+    fn tick(&self, at: Instant) -> u32 {
+        (at.saturating_duration_since(self.zero).as_micros() >> TICK) as u32
+    }
+}
+
+/// Gives those of which nothing is known the median of the others.
+pub(crate) fn begin_at_the_median<'a>(all: impl Iterator<Item = &'a Latency> + Clone, now: Instant) {
+    if all.clone().all(Latency::is_known) {
+        return;
+    }
+    let mut known: Vec<f32> = all.clone().filter_map(|latency| latency.cost(now)).collect();
+    let middle = known.len() / 2;
+    if known.is_empty() {
+        return;
+    }
+    let (_, median, _) = known.select_nth_unstable_by(middle, f32::total_cmp);
+    all.for_each(|latency| latency.begin(*median, now));
+}
+
+/// Ticks from the one to the other; none if that was earlier, as seen by a thread whose time is a little older.
+fn after(earlier: u32, later: u32) -> u32 {
+    let ticks = later.wrapping_sub(earlier);
+    if ticks > u32::MAX / 2 { 0 } else { ticks }
+}
+
+impl Cost {
+    const UNKNOWN: Self = Self { micros: -1.0, tick: 0 };
+
+    fn is_unknown(self) -> bool {
+        self.micros < 0.0
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.micros.to_bits()) << 32 | u64::from(self.tick)
+    }
+
+    fn unpack(word: u64) -> Self {
+        Self { micros: f32::from_bits((word >> 32) as u32), tick: word as u32 }
+    }
+}
+
+#[cfg(test)]
+#[path = "latency_tests.rs"]
+mod tests;
