@@ -96,6 +96,7 @@ fn describe(shared: &Shared) -> DestinationStatus {
         },
         connections: member.connections.len(),
         breaker: member.endpoint.breaker.describe(),
+        ejected: member.ejected,
         in_flight: member.endpoint.in_flight.load(Relaxed),
     });
     DestinationStatus { service: shared.service.clone(), state: snapshot.state, endpoints: endpoints.collect() }

@@ -30,6 +30,8 @@ pub struct EndpointStatus {
     pub connections: usize,
     /// Whether its breaker lets calls through.
     pub breaker: BreakerState,
+    /// Whether it is left out for now, because it fails far more often than the others.
+    pub ejected: bool,
     /// Calls under way.
     pub in_flight: usize,
 }

@@ -9,6 +9,7 @@ use crate::{
     error::{self, Error},
     latency::Latency,
     method::Method,
+    outlier::Tally,
     request_body::RequestBody,
 };
 use bytes::Bytes;
@@ -34,6 +35,7 @@ pub(crate) struct Endpoint {
     pub(crate) name: Arc<str>,
     pub(crate) breaker: Breaker,
     pub(crate) latency: Latency,
+    pub(crate) tally: Tally,
     pub(crate) in_flight: AtomicUsize,
     /// The destination's count of breakers opened.
     pub(crate) breakers_opened: Arc<AtomicU64>,
@@ -130,6 +132,7 @@ impl Attempt {
         if std::mem::replace(&mut self.waiting, false) {
             self.endpoint.latency.given_up(self.started, now);
         }
+        self.endpoint.tally.count(verdict);
         if verdict == Verdict::Failure {
             self.endpoint.latency.failed(self.started, now);
         }

@@ -23,6 +23,7 @@ mod latency;
 mod message_limit;
 mod method;
 mod observe;
+mod outlier;
 mod request_body;
 mod retry;
 mod snapshot;

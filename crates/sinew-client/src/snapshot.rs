@@ -28,6 +28,8 @@ pub(crate) struct Member {
     pub(crate) registered: Arc<Registered>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) phase: Phase,
+    /// Left out for now, as an outlier.
+    pub(crate) ejected: bool,
     /// Open connections, suspects included.
     pub(crate) connections: Vec<Arc<Connection>>,
 }
@@ -61,14 +63,14 @@ pub(crate) struct Ready {
 }
 
 impl Snapshot {
-    /// Decides who is used. Endpoints whose checks fail are used only when there is nobody else, not even one that is
+    /// Decides who is used. Endpoints whose checks fail, or that are ejected, are used only when there is nobody else, not even one that is
     /// still being connected: a registry may be wrong about everybody, and an attempt costs less than a certain no.
     ///
     /// The picker of the snapshot `before` is kept if it is still one for these endpoints.
     pub(crate) fn new(state: State, members: Vec<Member>, policy: &dyn Policy, before: Option<&Self>) -> Self {
         let establishing = members.iter().any(|m| matches!(m.phase, Phase::Connecting | Phase::Ready { growing: true }))
             || state == State::Unknown;
-        let healthy = |m: &&Member| m.registered.health != Health::Critical;
+        let healthy = |m: &&Member| m.registered.health != Health::Critical && !m.ejected;
         let mut ready: Vec<_> = members.iter().filter(healthy).filter_map(Member::ready).collect();
         let nobody_to_come = !members.iter().filter(healthy).any(|m| m.phase == Phase::Connecting);
         if ready.is_empty() && nobody_to_come {

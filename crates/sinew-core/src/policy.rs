@@ -6,7 +6,7 @@
 
 use crate::{
     InvalidName, ServiceName,
-    service_config::{Balancing, ConfigError, RetryPolicy, RetryThrottling, ServiceConfig},
+    service_config::{Balancing, ConfigError, OutlierDetectionConfig, RetryPolicy, RetryThrottling, ServiceConfig},
 };
 use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
 
@@ -137,6 +137,8 @@ impl MethodPolicy {
 pub struct DestinationPolicy {
     /// How to balance; the mesh's default where the config names none.
     pub balancing: Option<Balancing>,
+    /// Whom to leave out.
+    pub outliers: Option<OutlierDetectionConfig>,
     /// When to pause retries.
     pub throttling: Option<RetryThrottling>,
     /// The gRPC services it serves.
@@ -204,8 +206,13 @@ impl Policies {
                     policies.methods.insert(method.path, Arc::new(resolve_method(table, service, method, &config)?));
                 }
             }
+            let (balancing, outliers) = match config.load_balancing_config.first() {
+                Some(Balancing::OutlierDetectionExperimental(outliers)) => (outliers.child_policy.first(), Some(outliers.clone())),
+                other => (other, None),
+            };
             let destination = DestinationPolicy {
-                balancing: config.load_balancing_config.first().cloned(),
+                balancing: balancing.cloned(),
+                outliers,
                 throttling: config.retry_throttling,
                 grpc_services: table.services.iter().map(|s| s.name).collect(),
             };

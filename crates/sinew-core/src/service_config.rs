@@ -49,6 +49,112 @@ pub enum Balancing {
     SinewRandom {},
     /// The same endpoint for the same value of a header, in equal shares (Eisenbud et al. 2016).
     SinewMaglev(MaglevConfig),
+    /// Another policy, without the endpoints that fail far more often than the rest (gRFC A50).
+    OutlierDetectionExperimental(OutlierDetectionConfig),
+}
+
+/// Settings of `outlier_detection_experimental`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OutlierDetectionConfig {
+    /// Time between looks. Default 10 s.
+    #[serde(default = "interval", deserialize_with = "duration")]
+    pub interval: Duration,
+    /// How long the first ejection lasts; each further one as much longer. Default 30 s.
+    #[serde(default = "base_ejection_time", deserialize_with = "duration")]
+    pub base_ejection_time: Duration,
+    /// How long an ejection lasts at most, or the base time if that is longer. Default 300 s.
+    #[serde(default = "max_ejection_time", deserialize_with = "duration")]
+    pub max_ejection_time: Duration,
+    /// Ejections stop when more than so many percent of the endpoints are ejected; one always may be. Default 10.
+    #[serde(default = "ten")]
+    pub max_ejection_percent: u32,
+    /// Ejects those whose success rate is far below the mean.
+    #[serde(default)]
+    pub success_rate_ejection: Option<SuccessRateEjection>,
+    /// Ejects those that fail more often than a percentage.
+    #[serde(default)]
+    pub failure_percentage_ejection: Option<FailurePercentageEjection>,
+    /// The policy that spreads calls over the others.
+    pub child_policy: Vec<Balancing>,
+}
+
+/// Ejection by success rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SuccessRateEjection {
+    /// So many thousandths of the standard deviation below the mean. Default 1,900.
+    pub stdev_factor: u32,
+    /// How many outliers of a hundred are ejected. Default 100.
+    pub enforcement_percentage: u32,
+    /// Only when so many endpoints have calls enough. Default 5.
+    pub minimum_hosts: u32,
+    /// Calls in an interval that are enough. Default 100.
+    pub request_volume: u32,
+}
+
+/// Ejection by failure percentage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FailurePercentageEjection {
+    /// More failures of a hundred calls than this. Default 85.
+    pub threshold: u32,
+    /// How many outliers of a hundred are ejected. Default 100.
+    pub enforcement_percentage: u32,
+    /// Only when there are so many endpoints. Default 5.
+    pub minimum_hosts: u32,
+    /// Calls in an interval that are enough to judge by. Default 50.
+    pub request_volume: u32,
+}
+
+impl Default for SuccessRateEjection {
+    fn default() -> Self {
+        Self { stdev_factor: 1_900, enforcement_percentage: 100, minimum_hosts: 5, request_volume: 100 }
+    }
+}
+
+impl Default for FailurePercentageEjection {
+    fn default() -> Self {
+        Self { threshold: 85, enforcement_percentage: 100, minimum_hosts: 5, request_volume: 50 }
+    }
+}
+
+impl OutlierDetectionConfig {
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let percent = |value: u32| value <= 100;
+        let rate = self.success_rate_ejection.unwrap_or_default();
+        let failure = self.failure_percentage_ejection.unwrap_or_default();
+        let rules = [
+            (!self.interval.is_zero(), "interval", "must be longer than 0"),
+            (percent(self.max_ejection_percent), "maxEjectionPercent", "must be 0 to 100"),
+            (percent(rate.enforcement_percentage), "successRateEjection.enforcementPercentage", "must be 0 to 100"),
+            (percent(failure.threshold), "failurePercentageEjection.threshold", "must be 0 to 100"),
+            (percent(failure.enforcement_percentage), "failurePercentageEjection.enforcementPercentage", "must be 0 to 100"),
+            (!self.child_policy.is_empty(), "childPolicy", "must name a policy"),
+            (
+                !self.child_policy.iter().any(|child| matches!(child, Balancing::OutlierDetectionExperimental(_))),
+                "childPolicy",
+                "must not be outlier detection again",
+            ),
+        ];
+        rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, field, rule)| Err((field, rule)))
+    }
+}
+
+fn interval() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn base_ejection_time() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn max_ejection_time() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn ten() -> u32 {
+    10
 }
 
 /// Settings of `ring_hash_experimental`.
@@ -100,24 +206,33 @@ const LARGEST_RING: u32 = 1 << 16;
 
 impl Balancing {
     /// What is wrong, if anything is: the field, and the rule that it breaks.
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+    fn check(&self) -> Result<(), (String, &'static str)> {
+        let refuse = |field: &str, rule| Err((field.to_owned(), rule));
         match self {
+            Self::OutlierDetectionExperimental(config) => {
+                let of = |field: &str| format!("outlier_detection_experimental.{field}");
+                config.check().map_err(|(field, rule)| (of(field), rule))?;
+                for (i, child) in config.child_policy.iter().enumerate() {
+                    child.check().map_err(|(field, rule)| (of(&format!("childPolicy[{i}].{field}")), rule))?;
+                }
+                Ok(())
+            }
             Self::LeastRequestExperimental { choice_count } if *choice_count < 2 => {
-                Err(("least_request_experimental.choiceCount", "must be at least 2"))
+                refuse("least_request_experimental.choiceCount", "must be at least 2")
             }
             Self::RingHashExperimental(ring) if !(1..=LARGEST_RING).contains(&ring.max_ring_size) => {
-                Err(("ring_hash_experimental.maxRingSize", "must be 1 to 65536"))
+                refuse("ring_hash_experimental.maxRingSize", "must be 1 to 65536")
             }
             Self::RingHashExperimental(ring) if !(1..=ring.max_ring_size).contains(&ring.min_ring_size) => {
-                Err(("ring_hash_experimental.minRingSize", "must be 1 to maxRingSize"))
+                refuse("ring_hash_experimental.minRingSize", "must be 1 to maxRingSize")
             }
             Self::SinewPeakEwma { decay: Some(decay) } if !(MS..=DAY).contains(decay) => {
-                Err(("sinew_peak_ewma.decay", "must be 1 ms to a day"))
+                refuse("sinew_peak_ewma.decay", "must be 1 ms to a day")
             }
             Self::SinewMaglev(MaglevConfig { table_size, .. })
                 if !(3..=LARGEST_TABLE).contains(table_size) || !prime(*table_size) =>
             {
-                Err(("sinew_maglev.tableSize", "must be a prime, 3 to 5000011"))
+                refuse("sinew_maglev.tableSize", "must be a prime, 3 to 5000011")
             }
             _ => Ok(()),
         }
@@ -340,6 +455,9 @@ mod tests {
     fn refusals_name_the_place() {
         let retry = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"retryPolicy":{{{fields}}}}}]}}"#);
         let balancing = |policy: &str| format!(r#"{{"loadBalancingConfig":[{policy}]}}"#);
+        let outliers = |field: &str| {
+            balancing(&format!(r#"{{"outlier_detection_experimental":{{"childPolicy":[{{"round_robin":{{}}}}],{field}}}}}"#))
+        };
         let good = r#""initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]"#;
         for (json, place) in [
             (r#"{"methodConfigs":[]}"#.to_owned(), "methodConfigs"),
@@ -359,6 +477,15 @@ mod tests {
             (balancing(r#"{"sinew_peak_ewma":{"decay":"0s"}}"#), "sinew_peak_ewma.decay"),
             (balancing(r#"{"sinew_peak_ewma":{"half":"1s"}}"#), "loadBalancingConfig[0]"),
             (balancing(r#"{"least_request_experimental":{"choiceCount":1}}"#), "least_request_experimental.choiceCount"),
+            (outliers(r#""interval":"0s""#), "loadBalancingConfig[0].outlier_detection_experimental.interval"),
+            (outliers(r#""maxEjectionPercent":101"#), "outlier_detection_experimental.maxEjectionPercent"),
+            (outliers(r#""failurePercentageEjection":{"threshold":101}"#), "failurePercentageEjection.threshold"),
+            (outliers(r#""successRateEjection":{"stdev":1}"#), "outlier_detection_experimental.successRateEjection"),
+            (balancing(r#"{"outlier_detection_experimental":{"childPolicy":[]}}"#), "outlier_detection_experimental.childPolicy"),
+            (
+                balancing(r#"{"outlier_detection_experimental":{"childPolicy":[{"sinew_peak_ewma":{"decay":"0s"}}]}}"#),
+                "outlier_detection_experimental.childPolicy[0].sinew_peak_ewma.decay",
+            ),
             (retry(&format!(r#""maxAttempts":9,{good}"#)), "retryPolicy.maxAttempts"),
             (retry(&format!(r#""maxAttempts":2,{}"#, good.replace("UNAVAILABLE", "DOWN"))), "retryableStatusCodes"),
             (r#"{"retryThrottling":{"maxTokens":0,"tokenRatio":1}}"#.to_owned(), "retryThrottling"),

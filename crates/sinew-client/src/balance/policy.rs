@@ -58,6 +58,8 @@ pub(crate) fn policy(balancing: Option<&Balancing>) -> Box<dyn Policy> {
         Some(Balancing::SinewWeightedRoundRobin {}) => Box::new(WeightedRoundRobin::default()),
         Some(Balancing::SinewRandom {}) => Box::new(Random),
         Some(Balancing::SinewMaglev(config)) => Box::new(Maglev::new(config)),
+        // Policies are resolved to the child, which is never this.
+        Some(Balancing::OutlierDetectionExperimental(config)) => policy(config.child_policy.first()),
     }
 }
 

@@ -24,6 +24,7 @@ fn endpoint(id: impl Into<Arc<str>>, weight: u32, now: Instant) -> Ready {
         name: id.clone(),
         breaker: Breaker::new(BreakerConfig::default(), now),
         latency: Latency::new(None, now),
+        tally: Default::default(),
         in_flight: Default::default(),
         breakers_opened: Default::default(),
         crowded: Default::default(),

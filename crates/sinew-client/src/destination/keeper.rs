@@ -12,6 +12,7 @@ use crate::{
     connection::{self, Connection, Event, Happened},
     endpoint::Endpoint,
     latency::{self, Latency},
+    outlier::Detector,
     snapshot::{Member, Phase, Snapshot},
 };
 use sinew_core::{Endpoint as Registered, State};
@@ -23,7 +24,7 @@ use std::{
 use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 /// Keeps one destination current.
@@ -34,9 +35,16 @@ pub(super) struct Keeper {
     slots: BTreeMap<Arc<str>, Slot>,
     events: mpsc::UnboundedSender<Event>,
     inbox: mpsc::UnboundedReceiver<Event>,
+    outliers: Option<Outliers>,
     /// The connections' tasks: they end with this one.
     tasks: JoinSet<()>,
     next_number: u64,
+}
+
+/// Who fails far more often than the rest, and when to look next.
+struct Outliers {
+    detector: Detector,
+    next: Instant,
 }
 
 /// One registered endpoint and its connections.
@@ -69,7 +77,9 @@ enum Stage {
 impl Keeper {
     pub(super) fn new(shared: Arc<Shared>, registry: watch::Receiver<Arc<sinew_core::Snapshot>>) -> Self {
         let (events, inbox) = mpsc::unbounded_channel();
-        Self { shared, registry, slots: BTreeMap::new(), events, inbox, tasks: JoinSet::new(), next_number: 0 }
+        let outliers = shared.outliers.as_ref().map(Detector::new);
+        let outliers = outliers.map(|detector| Outliers { next: Instant::now() + detector.interval(), detector });
+        Self { shared, registry, slots: BTreeMap::new(), events, inbox, outliers, tasks: JoinSet::new(), next_number: 0 }
     }
 
     pub(super) async fn run(mut self) {
@@ -85,6 +95,7 @@ impl Keeper {
                 },
                 Some(event) = self.inbox.recv() => self.handle(event),
                 () = shared.grow.notified() => self.grow(),
+                () = due(&self.outliers) => self.look_for_outliers(),
                 Some(_) = self.tasks.join_next() => {}
             }
         }
@@ -98,6 +109,7 @@ impl Keeper {
             tokio::select! { biased;
                 Some(event) = self.inbox.recv() => self.handle(event),
                 () = shared.grow.notified() => self.grow(),
+                () = due(&self.outliers) => self.look_for_outliers(),
                 Some(_) = self.tasks.join_next() => {}
             }
         }
@@ -146,6 +158,7 @@ impl Keeper {
             name: registered.to_string().into(),
             breaker: Breaker::new(self.shared.config.breaker, now),
             latency: Latency::new(self.shared.policy.decay(), now),
+            tally: Default::default(),
             in_flight: Default::default(),
             breakers_opened: self.shared.series.breakers_opened.clone(),
             crowded: Default::default(),
@@ -265,18 +278,42 @@ impl Keeper {
         }
     }
 
+    // === outliers ===
+
+    fn look_for_outliers(&mut self) {
+        let Some(Outliers { detector, next }) = &mut self.outliers else { return };
+        let now = Instant::now();
+        *next = now + detector.interval();
+        let calls: Vec<_> = self.slots.values().map(|slot| (slot.endpoint.number, slot.endpoint.tally.take())).collect();
+        for outlier in detector.look(now, &calls, &*self.shared.ports.rng) {
+            self.shared.series.ejections.fetch_add(1, Relaxed);
+            if let Some(slot) = self.slots.values().find(|slot| slot.endpoint.number == outlier) {
+                tracing::info!(service = %self.shared.service, endpoint = %slot.endpoint.name, "ejected: it fails more than the others");
+            }
+        }
+    }
+
     // === the snapshot ===
 
     fn publish(&self) {
         let old = self.shared.snapshot.load();
         // Unknown only until the first answer: the watch never goes back to it.
         let state = self.registry.borrow().state;
-        let members: Vec<_> = self.slots.values().map(Slot::member).collect();
+        let ejected = |slot: &Slot| self.outliers.as_ref().is_some_and(|o| o.detector.is_ejected(slot.endpoint.number));
+        let members: Vec<_> = self.slots.values().map(|slot| slot.member(ejected(slot))).collect();
         self.shared.series.publish(&members);
         let snapshot = Snapshot::new(state, members, &*self.shared.policy, Some(&old));
         latency::begin_at_the_median(snapshot.ready.iter().map(|ready| &ready.endpoint.latency), Instant::now());
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// When it is time to look for outliers; never without a detector.
+async fn due(outliers: &Option<Outliers>) {
+    match outliers {
+        Some(outliers) => sleep_until(outliers.next).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -306,7 +343,7 @@ impl Slot {
         }
     }
 
-    fn member(&self) -> Member {
+    fn member(&self, ejected: bool) -> Member {
         let open = |wanted: bool| {
             self.conns.iter().filter_map(move |c| match &c.stage {
                 Stage::Open { connection, suspect, .. } if *suspect == wanted => Some(connection.clone()),
@@ -324,6 +361,6 @@ impl Slot {
         } else {
             Phase::Failed(self.error.clone())
         };
-        Member { registered: self.registered.clone(), endpoint: self.endpoint.clone(), phase, connections }
+        Member { registered: self.registered.clone(), endpoint: self.endpoint.clone(), phase, ejected, connections }
     }
 }

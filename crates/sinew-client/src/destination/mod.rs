@@ -14,7 +14,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use http::uri::Authority;
 use keeper::Keeper;
-use sinew_core::{Policies, ServiceName, State, stats::Registry};
+use sinew_core::{Policies, ServiceName, State, service_config::OutlierDetectionConfig, stats::Registry};
 use std::sync::{
     Arc,
     atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) methods: Methods,
     pub(crate) policy: Box<dyn Policy>,
+    outliers: Option<OutlierDetectionConfig>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// Counts snapshots, for calls that wait for the next one.
     pub(crate) changed: watch::Sender<u64>,
@@ -66,6 +67,7 @@ impl Destination {
             ports: ports.clone(),
             methods: Methods::new(service, policies.clone()),
             policy: spread,
+            outliers: policy.and_then(|p| p.outliers.clone()),
             snapshot: ArcSwap::from_pointee(snapshot),
             changed: watch::Sender::new(0),
             budget: Budget::new(&config.retry, Instant::now()),
@@ -107,6 +109,8 @@ pub(crate) struct Series {
     endpoints: Arc<AtomicI64>,
     endpoints_ready: Arc<AtomicI64>,
     pub(crate) breakers_opened: Arc<AtomicU64>,
+    /// Endpoints ejected as outliers.
+    ejections: Arc<AtomicU64>,
     pub(crate) retries: Arc<AtomicU64>,
     pub(crate) transparent_retries: Arc<AtomicU64>,
     /// Retries that the budget or the throttle forbade.
@@ -121,6 +125,7 @@ impl Series {
             endpoints: registry.gauge("client_endpoints", labels()),
             endpoints_ready: registry.gauge("client_endpoints_ready", labels()),
             breakers_opened: registry.counter("client_breakers_opened_total", labels()),
+            ejections: registry.counter("client_outlier_ejections_total", labels()),
             retries: registry.counter("client_retries_total", labels()),
             transparent_retries: registry.counter("client_transparent_retries_total", labels()),
             retries_refused: registry.counter("client_retries_refused_total", labels()),

@@ -6,7 +6,7 @@ use sinew_client::{BreakerState, Config};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -61,6 +61,38 @@ async fn a_slow_endpoint_is_spared_by_least_request_and_left_by_the_default() {
         let shares = spread(config, &servers.each_ref(), 3_000, 30).await;
         assert!(shares[2] < most, "{config}: {shares:?}");
     }
+}
+
+/// Every third call of one fails: no breaker opens, but compared with the others it is an outlier.
+#[tokio::test(start_paused = true)]
+async fn one_that_fails_more_than_the_others_is_left_out_for_a_while() {
+    let config = r#"{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"5s",
+        "failurePercentageEjection":{"threshold":30,"minimumHosts":3,"requestVolume":10},"childPolicy":[{"round_robin":{}}]}}]}"#;
+    let third = Arc::new(AtomicUsize::new(0));
+    let ill = Server::new(move |request, respond| {
+        let fails = third.fetch_add(1, Relaxed) % 3 == 0;
+        async move {
+            let message = read(request.into_body()).await;
+            if fails { status(respond, "13", &[]) } else { answer(respond, message).await }
+        }
+    });
+    let servers = [ill, Server::echo(), Server::echo()];
+    let world = World::with(&servers.each_ref(), Config::default(), config);
+    world.ready(3).await;
+    for _ in 0..60 {
+        let _ = world.call(PUT, b"x").await;
+    }
+    assert_eq!((servers[0].calls(), &world.endpoints()[0].breaker), (20, &BreakerState::Closed));
+    crate::support::wait_for(|| world.endpoints()[0].ejected, || format!("{:?}", world.endpoints())).await;
+    for _ in 0..60 {
+        world.call(PUT, b"x").await.expect("by the others");
+    }
+    assert_eq!(servers[0].calls(), 20);
+    crate::support::wait_for(|| !world.endpoints()[0].ejected, || format!("{:?}", world.endpoints())).await;
+    for _ in 0..6 {
+        let _ = world.call(PUT, b"x").await;
+    }
+    assert!(servers[0].calls() > 20, "it has another chance");
 }
 
 /// Calls of one user go to one endpoint, whichever policy keeps them together, and another's to any.
