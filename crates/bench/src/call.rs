@@ -106,7 +106,7 @@ fn sinew(args: &Args) -> anyhow::Result<Client> {
     Ok(Client::new(Ports::real(discover), Config::default(), Arc::new(policies))?)
 }
 
-fn tonic(endpoints: &[SocketAddr]) -> anyhow::Result<Channel> {
+pub(crate) fn tonic(endpoints: &[SocketAddr]) -> anyhow::Result<Channel> {
     let endpoints = endpoints.iter().map(|at| {
         let endpoint = TonicEndpoint::from_shared(format!("http://{at}"))?;
         anyhow::Ok(

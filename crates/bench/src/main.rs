@@ -18,6 +18,7 @@ mod relay;
 mod report;
 mod sagas;
 mod serve;
+mod slow;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +49,8 @@ enum Command {
     Orders(orders::Args),
     /// A restarted coordinator with many open sagas.
     Sagas(sagas::Args),
+    /// One slow endpoint of several: who avoids it, and what callers feel.
+    Slow(slow::Args),
     /// The server process.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -65,6 +68,7 @@ fn main() -> anyhow::Result<()> {
         Command::Relay(args) => relay::run(&args),
         Command::Orders(args) => orders::run(&args),
         Command::Sagas(args) => sagas::run(&args),
+        Command::Slow(args) => slow::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
     }

@@ -66,7 +66,7 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     read
 }
 
-async fn accept<S>(listener: TcpListener, service: S)
+pub(crate) async fn accept<S>(listener: TcpListener, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {

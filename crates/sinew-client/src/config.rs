@@ -10,6 +10,8 @@ pub struct Config {
     pub connection: ConnectionConfig,
     /// When an endpoint that fails its calls is left alone.
     pub breaker: BreakerConfig,
+    /// How many calls there may be at once.
+    pub limits: LimitsConfig,
     /// How much may be repeated.
     pub retry: RetryConfig,
     /// Longest wait for response headers of calls that have no deadline. Default 30 s; `None` waits for ever. Methods
@@ -75,6 +77,17 @@ impl BreakerConfig {
     }
 }
 
+/// Bounds of what is under way, per destination: what is beyond them fails at once with UNAVAILABLE and a `RetryInfo`,
+/// instead of taking memory and the destination's last strength. (Envoy's circuit breakers, gRFC A32.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Attempts under way, streams included. Default 16,384: far above what a destination that answers ever has. Calls that
+    /// begin at the same moment may exceed it by one a thread.
+    pub max_requests: usize,
+    /// Calls that wait for an endpoint. Default 1,024: more would only overwhelm the one that comes.
+    pub max_pending: usize,
+}
+
 /// Bounds of what is repeated, per destination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryConfig {
@@ -102,6 +115,7 @@ impl Default for Config {
         Self {
             connection: ConnectionConfig::default(),
             breaker: BreakerConfig::default(),
+            limits: LimitsConfig::default(),
             retry: RetryConfig::default(),
             header_timeout: Some(Duration::from_secs(30)),
             establish_wait: Duration::from_secs(5),
@@ -134,6 +148,12 @@ impl Default for BreakerConfig {
     }
 }
 
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { max_requests: 16_384, max_pending: 1_024 }
+    }
+}
+
 impl Default for RetryConfig {
     fn default() -> Self {
         Self { budget_ratio: 0.2, budget_min_per_second: 10, buffer_bytes: 256 << 10, transparent: 5 }
@@ -144,7 +164,7 @@ impl Config {
     /// Refuses what cannot be honoured; called by [`Client::new`](crate::Client::new).
     pub fn check(&self) -> Result<(), ConfigError> {
         let windows = 65_535..=(1 << 31) - 1;
-        let Self { connection, breaker, retry, .. } = self;
+        let Self { connection, breaker, limits, retry, .. } = self;
         let rules = [
             (windows.contains(&connection.stream_window), "connection.stream_window", "65,535 to 2^31 - 1 bytes"),
             (windows.contains(&connection.connection_window), "connection.connection_window", "65,535 to 2^31 - 1 bytes"),
@@ -159,6 +179,7 @@ impl Config {
             (breaker.failures >= 1, "breaker.failures", "1 to 255"),
             (breaker.probes >= 1, "breaker.probes", "1 to 255"),
             ((1..=15).contains(&breaker.successes), "breaker.successes", "1 to 15"),
+            (limits.max_requests >= 1, "limits.max_requests", "at least 1"),
             ((0.0..=1.0).contains(&retry.budget_ratio), "retry.budget_ratio", "0 to 1"),
             ((0.0..=1.0).contains(&self.sample_ratio), "sample_ratio", "0 to 1"),
         ];

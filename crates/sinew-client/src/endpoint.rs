@@ -37,6 +37,8 @@ pub(crate) struct Endpoint {
     pub(crate) latency: Latency,
     pub(crate) tally: Tally,
     pub(crate) in_flight: AtomicUsize,
+    /// Those of all the destination's endpoints.
+    pub(crate) all_in_flight: Arc<AtomicUsize>,
     /// The destination's count of breakers opened.
     pub(crate) breakers_opened: Arc<AtomicU64>,
     /// A call found every stream taken: another connection is wanted.
@@ -80,6 +82,7 @@ impl Picked {
         let Self { endpoint, permit, slot } = self;
         let method = call.method.clone();
         endpoint.in_flight.fetch_add(1, Relaxed);
+        endpoint.all_in_flight.fetch_add(1, Relaxed);
         endpoint.latency.began(call.now);
         method.attempts.in_flight.fetch_add(1, Relaxed);
         let name = endpoint.name.clone();
@@ -129,6 +132,7 @@ impl Attempt {
         }
         let now = Instant::now();
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        self.endpoint.all_in_flight.fetch_sub(1, Relaxed);
         if std::mem::replace(&mut self.waiting, false) {
             self.endpoint.latency.given_up(self.started, now);
         }

@@ -1,9 +1,14 @@
 //! Why a call failed without, or in spite of, an answer; and the gRPC status it becomes.
 
 use crate::balance::Unavailable;
-use sinew_core::classify::Code;
+use sinew_core::{ServiceName, classify::Code};
 use std::{sync::Arc, time::Duration};
 use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// How long a caller without room should stay away: a destination that answers has room much sooner, and one that does not
+/// has none after that either.
+const ROOM: Duration = Duration::from_millis(100);
 
 /// A failed call. Callers see it as the source of a [`Status`].
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,16 @@ pub enum Error {
     /// No endpoint could take the call.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// As many calls are under way, or wait, as are allowed.
+    #[error("{service}: {limit} calls {what}, and no more are allowed")]
+    Full {
+        /// Which service.
+        service: ServiceName,
+        /// `are under way` or `wait for an endpoint`.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// The connection failed, or the server gave the stream up.
     #[error("{endpoint}: {}", if *.unseen { "the stream was not taken" } else { "the stream was lost" })]
     Stream {
@@ -62,11 +77,20 @@ impl Error {
         matches!(self, Self::Stream { unseen: true, .. })
     }
 
+    /// When another try is worthwhile, if that is known: the status says so in a `google.rpc.RetryInfo`.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable(unavailable) => unavailable.next_probe(),
+            Self::Full { .. } => Some(ROOM),
+            _ => None,
+        }
+    }
+
     /// The gRPC code it becomes.
     pub fn code(&self) -> Code {
         match self {
             Self::Deadline { .. } | Self::NoHeaders { .. } => Code::DeadlineExceeded,
-            Self::Unavailable(_) => Code::Unavailable,
+            Self::Unavailable(_) | Self::Full { .. } => Code::Unavailable,
             Self::Stream { source, unseen, .. } => stream_code(source, *unseen),
             Self::RequestBody(status) => Code::from_number(status.code() as i32),
             Self::TooLarge { .. } => Code::ResourceExhausted,
@@ -82,7 +106,10 @@ impl From<Error> for Status {
             Error::Stream { source, .. } => format!("{error}: {source}"),
             _ => error.to_string(),
         };
-        let mut status = Status::new(code, message);
+        let mut status = match error.retry_after() {
+            Some(after) => Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(after))),
+            None => Status::new(code, message),
+        };
         status.set_source(Arc::new(error));
         status
     }

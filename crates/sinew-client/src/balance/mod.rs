@@ -38,7 +38,7 @@ use sinew_core::BoxFuture;
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -109,7 +109,7 @@ pin_project! {
     #[project = Projected]
     pub(crate) enum ResponseFuture<B> {
         Waiting {
-            wait: BoxFuture<'static, Result<Picked, Unavailable>>,
+            wait: BoxFuture<'static, Result<Picked, Error>>,
             call: Option<Call<RequestBody<B>>>,
             destination: Arc<Shared>,
         },
@@ -149,7 +149,7 @@ where
                     });
                 }
                 Projected::Waiting { wait, call, destination } => match ready!(wait.as_mut().poll(cx)) {
-                    Err(unavailable) => return Poll::Ready(Err(Attempted { by: None, what: unavailable.into() })),
+                    Err(error) => return Poll::Ready(Err(Attempted { by: None, what: error })),
                     Ok(picked) => {
                         let Some(mut call) = call.take() else { return Poll::Pending };
                         call.now = Instant::now();
@@ -182,9 +182,17 @@ struct Passed {
     /// Endpoints whose every stream was taken, and whether one of them may get another connection.
     full: usize,
     growing: bool,
+    /// As many attempts are under way as are allowed.
+    limited: bool,
 }
 
+/// A place among the calls that wait; given back when dropped.
+struct Pending(Arc<Shared>);
+
 fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result<Picked, Passed> {
+    if destination.in_flight.load(Relaxed) >= destination.config.limits.max_requests {
+        return Err(Passed { limited: true, ..Passed::default() });
+    }
     let snapshot = destination.snapshot.load();
     if snapshot.ready.is_empty() {
         return Err(Passed::default());
@@ -235,29 +243,52 @@ fn take(ready: &Ready, destination: &Shared, now: Instant, ahead: Duration, pass
     }
 }
 
+impl Pending {
+    /// None when as many wait as are allowed.
+    fn take(destination: &Arc<Shared>) -> Option<Self> {
+        // Counted first: two calls must not both take the last place. The drop uncounts.
+        let place = Self(destination.clone());
+        (destination.pending.fetch_add(1, Relaxed) < destination.config.limits.max_pending).then_some(place)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Relaxed);
+    }
+}
+
 /// How often a waiting call looks again at what announces nothing: streams that end, probes that return. Long enough
 /// to cost nothing, short beside any time-out of people.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Picks again whenever something changes, for as long as that may help. The caller's deadline bounds it from above.
-async fn wait(destination: Arc<Shared>, started: Instant, wish: Wish, for_ready: bool) -> Result<Picked, Unavailable> {
+async fn wait(destination: Arc<Shared>, started: Instant, wish: Wish, for_ready: bool) -> Result<Picked, Error> {
+    let full = |what, limit| Error::Full { service: destination.service.clone(), what, limit };
+    let limits = &destination.config.limits;
     let limit = started + destination.config.establish_wait;
     let mut changed = destination.changed.subscribe();
+    let mut place = None;
     loop {
         changed.mark_unchanged();
         let now = Instant::now();
         let passed = match pick(&destination, now, wish) {
             Ok(picked) => return Ok(picked),
+            Err(passed) if passed.limited => return Err(full("are under way", limits.max_requests)),
             Err(passed) => passed,
         };
         let snapshot = destination.snapshot.load_full();
         if !for_ready && !((snapshot.establishing || passed.growing) && now < limit) {
-            return Err(Unavailable::new(&destination.service, &snapshot, passed, now));
+            return Err(Unavailable::new(&destination.service, &snapshot, passed, now).into());
+        }
+        // One that does not wait needs no place to.
+        if place.is_none() {
+            place = Some(Pending::take(&destination).ok_or_else(|| full("wait for an endpoint", limits.max_pending))?);
         }
         let look_again = if passed.full > 0 || passed.open > 0 { now + LOOK_AGAIN } else { limit.max(now + LOOK_AGAIN) };
         tokio::select! { biased;
             gone = changed.changed() => if gone.is_err() {
-                return Err(Unavailable::new(&destination.service, &snapshot, passed, now));
+                return Err(Unavailable::new(&destination.service, &snapshot, passed, now).into());
             },
             () = sleep_until(look_again) => {}
         }

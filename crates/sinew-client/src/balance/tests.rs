@@ -26,6 +26,7 @@ fn endpoint(id: impl Into<Arc<str>>, weight: u32, now: Instant) -> Ready {
         latency: Latency::new(None, now),
         tally: Default::default(),
         in_flight: Default::default(),
+        all_in_flight: Default::default(),
         breakers_opened: Default::default(),
         crowded: Default::default(),
     };

@@ -38,6 +38,13 @@ impl Unavailable {
     }
 }
 
+impl Unavailable {
+    /// When the first of the open breakers probes.
+    pub(crate) fn next_probe(&self) -> Option<Duration> {
+        self.next_probe
+    }
+}
+
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, endpoints, .. } = self;

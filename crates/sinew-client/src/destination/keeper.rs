@@ -160,6 +160,7 @@ impl Keeper {
             latency: Latency::new(self.shared.policy.decay(), now),
             tally: Default::default(),
             in_flight: Default::default(),
+            all_in_flight: self.shared.in_flight.clone(),
             breakers_opened: self.shared.series.breakers_opened.clone(),
             crowded: Default::default(),
         };

@@ -17,7 +17,7 @@ use keeper::Keeper;
 use sinew_core::{Policies, ServiceName, State, service_config::OutlierDetectionConfig, stats::Registry};
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -45,6 +45,9 @@ pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// Counts snapshots, for calls that wait for the next one.
     pub(crate) changed: watch::Sender<u64>,
+    /// Attempts under way, and calls that wait for an endpoint.
+    pub(crate) in_flight: Arc<AtomicUsize>,
+    pub(crate) pending: AtomicUsize,
     pub(crate) budget: Budget,
     pub(crate) throttle: Option<Throttle>,
     pub(crate) series: Series,
@@ -70,6 +73,8 @@ impl Destination {
             outliers: policy.and_then(|p| p.outliers.clone()),
             snapshot: ArcSwap::from_pointee(snapshot),
             changed: watch::Sender::new(0),
+            in_flight: Arc::default(),
+            pending: AtomicUsize::new(0),
             budget: Budget::new(&config.retry, Instant::now()),
             throttle: policy.and_then(|p| p.throttling).map(Throttle::new),
             series: Series::new(service),

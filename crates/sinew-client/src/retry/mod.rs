@@ -262,7 +262,8 @@ where
                 self.call.avoid = by;
                 return Next::AtOnce;
             }
-            Err(Error::RequestBody(_) | Error::TooLarge { .. }) => return Next::Return,
+            // Another try would only be one more of too many.
+            Err(Error::RequestBody(_) | Error::TooLarge { .. } | Error::Full { .. }) => return Next::Return,
             Err(error) => (error.code(), None),
             Ok(response) => match headers::code(response.headers()) {
                 // An answer, whole or to come: committed.

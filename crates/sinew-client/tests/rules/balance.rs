@@ -2,7 +2,7 @@
 
 use crate::support::{GET, PUT, Server, World, answer, pause, read, status};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sinew_client::{BreakerState, Config};
+use sinew_client::{BreakerState, Config, LimitsConfig};
 use std::{
     sync::{
         Arc,
@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 async fn spread(config: &'static str, servers: &[&Server], calls: usize, at_once: usize) -> Vec<usize> {
     let world = Arc::new(World::with(servers, Config::default(), config));
@@ -45,6 +46,8 @@ async fn least_request_shares_about_equally_among_equals() {
     assert!(shares.iter().all(|share| (900..=1_100).contains(share)), "{shares:?}");
 }
 
+const RETRY: &str = r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s",
+    "backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#;
 const LEAST_REQUEST: &str = r#"{"loadBalancingConfig":[{"least_request_experimental":{}}]}"#;
 
 #[tokio::test(start_paused = true)]
@@ -217,4 +220,38 @@ async fn faults_of_the_connection_leave_the_breaker_closed() {
         assert_eq!(caller.await.expect("no panic").expect_err("cut").code(), Code::Unavailable);
     }
     assert_eq!(world.endpoints()[0].breaker, BreakerState::Closed);
+}
+
+/// What is beyond the limits fails at once, says when to come back, and is not repeated.
+#[tokio::test(start_paused = true)]
+async fn calls_beyond_the_limits_fail_at_once() {
+    let limits = LimitsConfig { max_requests: 2, max_pending: 1 };
+    let slow = Server::new(|request, respond| async move {
+        let message = read(request.into_body()).await;
+        pause(100).await;
+        answer(respond, message).await;
+    });
+    let world = Arc::new(World::with(&[&slow], Config { limits, ..Config::default() }, RETRY));
+    let calls = |count| {
+        let mut calls = JoinSet::new();
+        for _ in 0..count {
+            let world = world.clone();
+            calls.spawn(async move { world.call(GET, b"x").await });
+        }
+        calls.join_all()
+    };
+    let refused = |outcomes: Vec<Result<_, Status>>, why: &str| {
+        let refused: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+        for status in &refused {
+            assert!(status.code() == Code::Unavailable && status.message().contains(why), "{status:?}");
+            assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(Duration::from_millis(100)));
+        }
+        refused.len()
+    };
+    // Nobody is connected yet: one may wait.
+    assert_eq!(refused(calls(3).await, "1 calls wait for an endpoint"), 2);
+    let before = slow.calls();
+    assert_eq!(refused(calls(5).await, "2 calls are under way"), 3);
+    assert_eq!(slow.calls() - before, 2, "what is refused here does not reach the server, nor does a repetition");
+    assert_eq!(refused(calls(2).await, ""), 0, "places are given back");
 }
