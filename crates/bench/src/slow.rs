@@ -77,6 +77,13 @@ struct Row {
     held: bool,
 }
 
+/// Two runs of a peer, without and with a slow endpoint: its share, and latencies in nanoseconds, shortest first.
+struct Pair {
+    share: f64,
+    healthy: Vec<u32>,
+    late: Vec<u32>,
+}
+
 /// Who is asked to spread the calls.
 const PEERS: [(&str, Option<&str>); 4] = [
     ("sinew, peak EWMA (default)", Some("{}")),
@@ -143,24 +150,24 @@ impl Servers {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut runs: Vec<Vec<(f64, Vec<u32>, Vec<u32>)>> = PEERS.iter().map(|_| Vec::new()).collect();
+    let mut runs: Vec<Vec<Pair>> = PEERS.iter().map(|_| Vec::new()).collect();
     for n in 1..=args.runs {
         for ((peer, config), results) in PEERS.iter().zip(&mut runs) {
             eprintln!("run {n} of {}: {peer}", args.runs);
             let (_, healthy) = measure(args, *config, Duration::ZERO)?;
             let (share, late) = measure(args, *config, Duration::from_millis(args.delay))?;
-            results.push((share, healthy, late));
+            results.push(Pair { share, healthy, late });
         }
     }
     for ((peer, _), results) in PEERS.into_iter().zip(runs) {
-        let of = |what: &dyn Fn(&(f64, Vec<u32>, Vec<u32>)) -> f64| median(results.iter().map(what).collect());
+        let of = |what: fn(&Pair) -> f64| median(results.iter().map(what).collect());
         let row = Row {
             peer,
-            slow_share: of(&|(share, ..)| *share),
-            p50_us: of(&|(_, _, late)| quantile(late, 0.5)),
-            p99_us: of(&|(_, _, late)| quantile(late, 0.99)),
-            healthy_p99_us: of(&|(_, healthy, _)| quantile(healthy, 0.99)),
-            p99_ratio: of(&|(_, healthy, late)| quantile(late, 0.99) / quantile(healthy, 0.99)),
+            slow_share: of(|pair| pair.share),
+            p50_us: of(|pair| quantile(&pair.late, 0.5)),
+            p99_us: of(|pair| quantile(&pair.late, 0.99)),
+            healthy_p99_us: of(|pair| quantile(&pair.healthy, 0.99)),
+            p99_ratio: of(|pair| quantile(&pair.late, 0.99) / quantile(&pair.healthy, 0.99)),
             held: false,
         };
         let row = Row { held: row.slow_share <= MOST_SHARE && row.p99_ratio <= MOST_P99, ..row };

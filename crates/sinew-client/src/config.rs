@@ -1,6 +1,6 @@
 //! Every setting of the client, with its default and the reason for it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Settings of a [`Client`](crate::Client). The defaults are meant to be right; the fields exist for tests and for
 /// those who have measured.
@@ -12,6 +12,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// How many calls there may be at once.
     pub limits: LimitsConfig,
+    /// Who is near, and when health no longer counts.
+    pub locality: LocalityConfig,
     /// How much may be repeated.
     pub retry: RetryConfig,
     /// Longest wait for response headers of calls that have no deadline. Default 30 s; `None` waits for ever. Methods
@@ -88,6 +90,17 @@ pub struct LimitsConfig {
     pub max_pending: usize,
 }
 
+/// Whom to prefer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalityConfig {
+    /// The caller's own zone, by the name that endpoints have in the registry. Default none: all are as near. Calls stay in it
+    /// as long as enough of its endpoints are healthy.
+    pub zone: Option<Arc<str>>,
+    /// The share of healthy endpoints below which health is ignored, 0 to 1. Default 0.5, as Envoy's: when most endpoints fail
+    /// their checks the checks are as likely wrong, and the few that pass would be run down.
+    pub panic_threshold: f64,
+}
+
 /// Bounds of what is repeated, per destination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryConfig {
@@ -116,6 +129,7 @@ impl Default for Config {
             connection: ConnectionConfig::default(),
             breaker: BreakerConfig::default(),
             limits: LimitsConfig::default(),
+            locality: LocalityConfig::default(),
             retry: RetryConfig::default(),
             header_timeout: Some(Duration::from_secs(30)),
             establish_wait: Duration::from_secs(5),
@@ -145,6 +159,12 @@ impl Default for ConnectionConfig {
 impl Default for BreakerConfig {
     fn default() -> Self {
         Self { failures: 5, open_for: Duration::from_secs(30), all_open_for: Duration::from_secs(1), probes: 3, successes: 3 }
+    }
+}
+
+impl Default for LocalityConfig {
+    fn default() -> Self {
+        Self { zone: None, panic_threshold: 0.5 }
     }
 }
 
@@ -179,6 +199,7 @@ impl Config {
             (breaker.failures >= 1, "breaker.failures", "1 to 255"),
             (breaker.probes >= 1, "breaker.probes", "1 to 255"),
             ((1..=15).contains(&breaker.successes), "breaker.successes", "1 to 15"),
+            ((0.0..=1.0).contains(&self.locality.panic_threshold), "locality.panic_threshold", "0 to 1"),
             (limits.max_requests >= 1, "limits.max_requests", "at least 1"),
             ((0.0..=1.0).contains(&retry.budget_ratio), "retry.budget_ratio", "0 to 1"),
             ((0.0..=1.0).contains(&self.sample_ratio), "sample_ratio", "0 to 1"),

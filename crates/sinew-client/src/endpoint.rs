@@ -171,3 +171,22 @@ impl Drop for Attempt {
         }
     }
 }
+
+#[cfg(test)]
+impl Endpoint {
+    /// One of this name, of which nothing is known.
+    pub(crate) fn of_test(name: &Arc<str>) -> Self {
+        let now = Instant::now();
+        Self {
+            number: 0,
+            name: name.clone(),
+            breaker: Breaker::new(crate::config::BreakerConfig::default(), now),
+            latency: Latency::new(None, now),
+            tally: Tally::default(),
+            in_flight: Default::default(),
+            all_in_flight: Default::default(),
+            breakers_opened: Default::default(),
+            crowded: Default::default(),
+        }
+    }
+}

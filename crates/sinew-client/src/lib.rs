@@ -32,7 +32,7 @@ mod stack;
 pub use balance::Unavailable;
 pub use channel::{Channel, ResponseBody, ResponseFuture};
 pub use client::{Client, Ports};
-pub use config::{BreakerConfig, Config, ConfigError, ConnectionConfig, LimitsConfig, RetryConfig};
+pub use config::{BreakerConfig, Config, ConfigError, ConnectionConfig, LimitsConfig, LocalityConfig, RetryConfig};
 pub use connection::TcpConnector;
 pub use describe::{BreakerState, ConnectionState, DestinationStatus, EndpointStatus};
 pub use error::Error;

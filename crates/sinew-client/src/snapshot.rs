@@ -2,6 +2,7 @@
 
 use crate::{
     balance::{Picker, Policy},
+    config::LocalityConfig,
     connection::Connection,
     endpoint::Endpoint,
 };
@@ -15,11 +16,10 @@ pub(crate) struct Snapshot {
     pub(crate) state: State,
     /// Every endpoint, in order of id.
     pub(crate) members: Vec<Member>,
-    /// Those that calls may be sent to.
-    pub(crate) ready: Vec<Ready>,
+    /// Those that calls may be sent to, nearest first; none of them empty.
+    pub(crate) levels: Vec<Level>,
     /// Something is being established for the first time: waiting may help.
     pub(crate) establishing: bool,
-    pub(crate) picker: Arc<dyn Picker>,
 }
 
 /// One endpoint, usable or not.
@@ -62,30 +62,98 @@ pub(crate) struct Ready {
     pub(crate) connections: Vec<Arc<Connection>>,
 }
 
+/// Endpoints that are as near, or as good, as each other.
+#[derive(Debug)]
+pub(crate) struct Level {
+    /// Never empty.
+    pub(crate) ready: Vec<Ready>,
+    pub(crate) picker: Arc<dyn Picker>,
+    /// A call whose random number of 32 bits is below this begins here, unless a level before this has it.
+    pub(crate) below: u64,
+}
+
 impl Snapshot {
-    /// Decides who is used. Endpoints whose checks fail, or that are ejected, are used only when there is nobody else, not even one that is
-    /// still being connected: a registry may be wrong about everybody, and an attempt costs less than a certain no.
+    /// Decides who is used.
     ///
-    /// The picker of the snapshot `before` is kept if it is still one for these endpoints.
-    pub(crate) fn new(state: State, members: Vec<Member>, policy: &dyn Policy, before: Option<&Self>) -> Self {
+    /// Endpoints whose checks fail, or that are ejected, are left out while enough others are well; below the panic threshold
+    /// health is ignored, since a registry may be wrong about everybody, and an attempt costs less than a certain no. The
+    /// zone's own endpoints come first ([`levels`]).
+    ///
+    /// Pickers of the snapshot `before` are kept as long as they are for the same endpoints.
+    pub(crate) fn new(
+        state: State,
+        members: Vec<Member>,
+        policy: &dyn Policy,
+        rules: &LocalityConfig,
+        before: Option<&Self>,
+    ) -> Self {
         let establishing = members.iter().any(|m| matches!(m.phase, Phase::Connecting | Phase::Ready { growing: true }))
             || state == State::Unknown;
-        let healthy = |m: &&Member| m.registered.health != Health::Critical && !m.ejected;
-        let mut ready: Vec<_> = members.iter().filter(healthy).filter_map(Member::ready).collect();
-        let nobody_to_come = !members.iter().filter(healthy).any(|m| m.phase == Phase::Connecting);
-        if ready.is_empty() && nobody_to_come {
-            ready = members.iter().filter_map(Member::ready).collect();
+        let mut levels = levels(&members, rules);
+        let nobody_to_come = !members.iter().any(|m| m.is_well() && m.phase == Phase::Connecting);
+        if levels.is_empty() && nobody_to_come {
+            levels = vec![(members.iter().filter_map(Member::ready).collect(), 1.0)];
         }
-        if ready.is_empty() {
+        if levels.iter().all(|(ready, _)| ready.is_empty()) {
             // Suspects may only be slow; certain failure is worse.
-            ready = members.iter().filter(|m| m.phase == Phase::Suspect).map(Member::any).collect();
+            levels = vec![(members.iter().filter(|m| m.phase == Phase::Suspect).map(Member::any).collect(), 1.0)];
         }
-        let picker = match before {
-            Some(before) if alike(&before.ready, &ready) => before.picker.clone(),
-            _ => policy.picker(&ready),
+        let mut sum = 0.0;
+        let mut level = |(n, (ready, share)): (usize, (Vec<Ready>, f64))| {
+            sum += share;
+            let known = before.and_then(|before| before.levels.get(n)).filter(|level| alike(&level.ready, &ready));
+            let picker = known.map_or_else(|| policy.picker(&ready), |level| level.picker.clone());
+            Level { ready, picker, below: (sum * 2f64.powi(32)).round() as u64 }
         };
-        Self { state, members, ready, establishing, picker }
+        let levels = levels.into_iter().filter(|(ready, _)| !ready.is_empty()).enumerate().map(&mut level).collect();
+        Self { state, members, levels, establishing }
     }
+
+    /// Whom calls may be sent to.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = &Ready> + Clone {
+        self.levels.iter().flat_map(|level| &level.ready)
+    }
+}
+
+/// A level may lose so much of itself before calls go elsewhere: Envoy's overprovisioning factor.
+const OVERPROVISIONED: f64 = 1.4;
+
+/// The endpoints of each level, nearest first, and what share of the calls begins there.
+///
+/// The first level is the caller's own zone, the second everybody else; without a zone, or with all endpoints in it or none,
+/// there is one level. A level takes as many calls as it has healthy endpoints, 1.4-fold: up to 28 % of them may be missing
+/// before some of its calls go to the next. When all levels together are not enough, those that are below the panic threshold
+/// use all endpoints they have, and the levels share what there is (Envoy's priority levels).
+fn levels(members: &[Member], rules: &LocalityConfig) -> Vec<(Vec<Ready>, f64)> {
+    let near = |m: &&Member| rules.zone.is_none() || m.registered.zone == rules.zone;
+    let groups: [Vec<&Member>; 2] = [members.iter().filter(near).collect(), members.iter().filter(|m| !near(m)).collect()];
+    let groups = groups.iter().filter(|group| !group.is_empty());
+    let mut levels: Vec<_> = groups
+        .map(|group| {
+            let well = group.iter().filter(|m| m.is_well()).count();
+            let ready: Vec<_> = group.iter().filter(|m| m.is_well()).filter_map(|m| m.ready()).collect();
+            let available = (OVERPROVISIONED * ready.len() as f64 / group.len() as f64).min(1.0);
+            (group, well as f64 / group.len() as f64, ready, available)
+        })
+        .collect();
+    let enough = |levels: &[(_, f64, Vec<Ready>, f64)]| levels.iter().map(|(.., available)| available).sum::<f64>() >= 1.0;
+    if !enough(&levels) {
+        for (group, well, ready, available) in &mut levels {
+            if *well < rules.panic_threshold {
+                *ready = group.iter().filter_map(|m| m.ready()).collect();
+                *available = (OVERPROVISIONED * ready.len() as f64 / group.len() as f64).min(1.0);
+            }
+        }
+    }
+    let sum = levels.iter().map(|(.., available)| available).sum::<f64>().min(1.0);
+    let mut left = 1.0f64;
+    let mut take = |available: f64| {
+        let share = (available / sum).min(left);
+        left -= share;
+        share
+    };
+    let levels = levels.into_iter().filter(|(_, _, ready, _)| !ready.is_empty());
+    levels.map(|(_, _, ready, available)| (ready, take(available))).collect()
 }
 
 /// Whether a picker for the one is one for the other.
@@ -95,6 +163,11 @@ fn alike(one: &[Ready], other: &[Ready]) -> bool {
 }
 
 impl Member {
+    /// Whether nothing is known against it.
+    fn is_well(&self) -> bool {
+        self.registered.health != Health::Critical && !self.ejected
+    }
+
     fn ready(&self) -> Option<Ready> {
         matches!(self.phase, Phase::Ready { .. }).then(|| self.any())
     }
@@ -105,3 +178,7 @@ impl Member {
         Ready { endpoint, id, weight, connections }
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

@@ -182,7 +182,9 @@ impl Builder {
         }
 
         let ports = Ports { discover, connector: self.connector, rng: self.rng.clone(), clock: self.clock.clone() };
-        let client = Client::new(ports, self.client, policies.clone())?;
+        let mut config = self.client;
+        config.locality.zone = config.locality.zone.or_else(|| self.settings.zone.as_deref().map(Arc::from));
+        let client = Client::new(ports, config, policies.clone())?;
         tracing::info!(service = %name, settings = ?self.settings, "settings");
         Ok(Mesh::new(Parts {
             name,

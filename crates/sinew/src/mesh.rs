@@ -95,7 +95,10 @@ impl Mesh {
             metrics: Arc::new(sinew_telemetry::metrics_text),
             clock: parts.clock.clone(),
         };
-        let server = parts.descriptors.iter().fold(Server::new(config), |server, encoded| server.descriptors(encoded));
+        let mut server = parts.descriptors.iter().fold(Server::new(config), |server, encoded| server.descriptors(encoded));
+        if let Some(zone) = &parts.settings.zone {
+            server = server.meta("zone", zone);
+        }
         MeshServer { server, mesh: self.clone() }
     }
 

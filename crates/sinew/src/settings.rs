@@ -15,6 +15,9 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// `SINEW_INSTANCE`: id of this instance, stable over restarts of its slot; `<service>-0` by default.
     pub instance: Option<String>,
+    /// `SINEW_ZONE`: the zone that it is in, which the registry tells the others; calls stay in their caller's zone while enough
+    /// endpoints there are healthy.
+    pub zone: Option<String>,
     /// `SINEW_DATA_DIR`: folder of the embedded stores.
     pub data_dir: PathBuf,
     /// `SINEW_JWKS`: file with the keys that verify tokens.
@@ -42,6 +45,7 @@ impl Default for Settings {
             advertise_port: None,
             admin: any_port,
             instance: None,
+            zone: None,
             data_dir: ".sinew".into(),
             jwks: None,
         }
@@ -90,22 +94,25 @@ impl Settings {
                 reason: "others cannot reach a wildcard address; set SINEW_ADVERTISE to the host to be reached by".into(),
             });
         }
-        let instance = get("SINEW_INSTANCE");
-        if let Some(value) =
-            instance.clone().filter(|i| i.len() > 128 || !i.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)))
-        {
-            return Err(SettingsError {
-                variable: "SINEW_INSTANCE",
-                value,
-                reason: "use up to 128 letters, digits, '-', '_' and '.'".into(),
-            });
-        }
+        let word = |variable| {
+            let value: Option<String> = get(variable);
+            let odd = |v: &&String| v.len() > 128 || !v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            match value.iter().find(odd) {
+                Some(value) => {
+                    let reason = "use up to 128 letters, digits, '-', '_' and '.'".to_owned();
+                    Err(SettingsError { variable, value: value.clone(), reason })
+                }
+                None => Ok(value),
+            }
+        };
+        let (instance, zone) = (word("SINEW_INSTANCE")?, word("SINEW_ZONE")?);
         Ok(Self {
             listen,
             advertise_host,
             advertise_port,
             admin,
             instance,
+            zone,
             data_dir: get("SINEW_DATA_DIR").map_or(defaults.data_dir, PathBuf::from),
             jwks: get("SINEW_JWKS").map(PathBuf::from),
         })
@@ -156,9 +163,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
-        for (name, value) in
-            [("SINEW_LISTEN", "here"), ("SINEW_ADMIN", "1:2:3"), ("SINEW_INSTANCE", "a/b"), ("SINEW_LISTEN", "0.0.0.0:1")]
-        {
+        for (name, value) in [
+            ("SINEW_LISTEN", "here"),
+            ("SINEW_ADMIN", "1:2:3"),
+            ("SINEW_INSTANCE", "a/b"),
+            ("SINEW_ZONE", "eu west"),
+            ("SINEW_LISTEN", "0.0.0.0:1"),
+        ] {
             let error = read(&[(name, value)]).expect_err(value);
             assert_eq!((error.variable, error.value.as_str()), (name, value));
         }

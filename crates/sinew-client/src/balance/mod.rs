@@ -194,14 +194,15 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result
         return Err(Passed { limited: true, ..Passed::default() });
     }
     let snapshot = destination.snapshot.load();
-    if snapshot.ready.is_empty() {
-        return Err(Passed::default());
-    }
     let random = destination.random();
-    let first = snapshot.picker.pick(&snapshot.ready, Hint { random, key: key.unwrap_or(random), now });
+    // A picker looks at the upper bits.
+    let at = snapshot.levels.iter().position(|level| random & 0xffff_ffff < level.below).unwrap_or_default();
+    let Some(level) = snapshot.levels.get(at) else { return Err(Passed::default()) };
+    let first = level.picker.pick(&level.ready, Hint { random, key: key.unwrap_or(random), now });
     let order = || {
-        let (before, from) = snapshot.ready.split_at_checked(first).unwrap_or((&snapshot.ready, &[]));
-        from.iter().chain(before)
+        let (before, from) = level.ready.split_at_checked(first).unwrap_or((&level.ready, &[]));
+        let others = snapshot.levels.iter().enumerate().filter(move |(n, _)| *n != at).flat_map(|(_, level)| &level.ready);
+        from.iter().chain(before).chain(others)
     };
     let avoided = |ready: &&Ready| avoid == Some(ready.endpoint.number);
     let candidates = || order().filter(|r| !avoided(r)).chain(order().filter(avoided));
@@ -211,7 +212,7 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result
     };
     let picked = take_one(Duration::ZERO);
     // Not one is healthy: their breakers are probed sooner.
-    let all_open = |passed: &Passed| passed.open > 1 && passed.open == snapshot.ready.len();
+    let all_open = |passed: &Passed| passed.open > 1 && passed.open == snapshot.ready().count();
     match picked {
         Err(passed) if all_open(&passed) => take_one(destination.config.breaker.sooner()),
         picked => picked,

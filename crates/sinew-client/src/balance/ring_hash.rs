@@ -3,7 +3,10 @@
 //! Each endpoint has points on a ring of hashes; a call goes to the first point at or after its key's hash (Karger et al.
 //! 1997; gRFC A42, A76). When an endpoint comes or goes, only the keys at its own points move.
 
-use super::policy::{Hint, Picker, Policy};
+use super::{
+    policy::{Hint, Picker, Policy},
+    schedule::divisor,
+};
 use crate::snapshot::Ready;
 use http::HeaderName;
 use sinew_core::service_config::RingHashConfig;
@@ -43,7 +46,7 @@ impl RingHash {
 
 impl Policy for RingHash {
     fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker> {
-        let divisor = ready.iter().map(|ready| ready.weight).fold(0, gcd).max(1);
+        let divisor = divisor(ready.iter().map(|ready| ready.weight));
         let units = |ready: &Ready| u64::from(ready.weight / divisor);
         let each = self.points(ready.iter().map(units).sum());
         let mut ring = Vec::new();
@@ -69,8 +72,4 @@ impl Picker for Ring {
         let at = self.0.partition_point(|(point, _)| *point < hint.key);
         self.0.get(at).or(self.0.first()).map_or(0, |(_, endpoint)| *endpoint as usize)
     }
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

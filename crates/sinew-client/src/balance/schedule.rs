@@ -15,7 +15,7 @@ pub(super) fn turns(weights: impl Iterator<Item = u32> + Clone) -> Vec<u32> {
     if equal.all(|weight| Some(weight) == first) {
         return Vec::new();
     }
-    let divisor = weights.clone().fold(0, gcd).max(1);
+    let divisor = divisor(weights.clone());
     let units = weights.clone().map(|weight| u64::from(weight / divisor));
     let (sum, count) = (units.clone().sum::<u64>(), units.clone().count() as u64);
     let most = LONGEST.max(count);
@@ -34,6 +34,11 @@ pub(super) fn turns(weights: impl Iterator<Item = u32> + Clone) -> Vec<u32> {
         due.push(Reverse((when + scale / unit, at)));
     }
     turns
+}
+
+/// The greatest number that divides all of them; 1 of none.
+pub(super) fn divisor(weights: impl Iterator<Item = u32>) -> u32 {
+    weights.fold(0, gcd).max(1)
 }
 
 fn gcd(a: u32, b: u32) -> u32 {

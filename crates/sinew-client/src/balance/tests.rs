@@ -4,7 +4,7 @@ mod spread;
 mod trouble;
 
 use super::{Hint, Picker, Policy, policy};
-use crate::{breaker::Breaker, config::BreakerConfig, endpoint::Endpoint, latency::Latency, snapshot::Ready};
+use crate::{endpoint::Endpoint, snapshot::Ready};
 use sinew_core::service_config::{Balancing, ServiceConfig};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -17,26 +17,14 @@ fn policy_of(json: &str) -> Box<dyn Policy> {
 }
 
 /// An endpoint of this id and weight.
-fn endpoint(id: impl Into<Arc<str>>, weight: u32, now: Instant) -> Ready {
+fn endpoint(id: impl Into<Arc<str>>, weight: u32) -> Ready {
     let id = id.into();
-    let endpoint = Endpoint {
-        number: 0,
-        name: id.clone(),
-        breaker: Breaker::new(BreakerConfig::default(), now),
-        latency: Latency::new(None, now),
-        tally: Default::default(),
-        in_flight: Default::default(),
-        all_in_flight: Default::default(),
-        breakers_opened: Default::default(),
-        crowded: Default::default(),
-    };
-    Ready { endpoint: Arc::new(endpoint), id, weight, connections: Vec::new() }
+    Ready { endpoint: Arc::new(Endpoint::of_test(&id)), id, weight, connections: Vec::new() }
 }
 
 /// `shop-0`, `shop-1` …, of these weights.
 fn endpoints(weights: impl IntoIterator<Item = u32>) -> Vec<Ready> {
-    let now = Instant::now();
-    (0..).zip(weights).map(|(n, weight)| endpoint(format!("shop-{n}"), weight, now)).collect()
+    (0..).zip(weights).map(|(n, weight)| endpoint(format!("shop-{n}"), weight)).collect()
 }
 
 /// SplitMix64: the same numbers each time.

@@ -303,8 +303,8 @@ impl Keeper {
         let ejected = |slot: &Slot| self.outliers.as_ref().is_some_and(|o| o.detector.is_ejected(slot.endpoint.number));
         let members: Vec<_> = self.slots.values().map(|slot| slot.member(ejected(slot))).collect();
         self.shared.series.publish(&members);
-        let snapshot = Snapshot::new(state, members, &*self.shared.policy, Some(&old));
-        latency::begin_at_the_median(snapshot.ready.iter().map(|ready| &ready.endpoint.latency), Instant::now());
+        let snapshot = Snapshot::new(state, members, &*self.shared.policy, &self.shared.config.locality, Some(&old));
+        latency::begin_at_the_median(snapshot.ready().map(|ready| &ready.endpoint.latency), Instant::now());
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.changed.send_modify(|count| *count += 1);
     }

@@ -60,7 +60,7 @@ impl Destination {
     pub(crate) fn start(service: &ServiceName, ports: &Ports, config: &Arc<Config>, policies: &Arc<Policies>) -> Self {
         let policy = policies.destination(service);
         let spread = balance::policy(policy.and_then(|p| p.balancing.as_ref()));
-        let snapshot = Snapshot::new(State::Unknown, Vec::new(), &*spread, None);
+        let snapshot = Snapshot::new(State::Unknown, Vec::new(), &*spread, &config.locality, None);
         // A service name is a DNS label, and every DNS label an authority.
         let authority = Authority::try_from(service.as_str()).unwrap_or(Authority::from_static("invalid"));
         let shared = Arc::new(Shared {

@@ -73,7 +73,7 @@ async fn one_that_fails_more_than_the_others_is_left_out_for_a_while() {
         "failurePercentageEjection":{"threshold":30,"minimumHosts":3,"requestVolume":10},"childPolicy":[{"round_robin":{}}]}}]}"#;
     let third = Arc::new(AtomicUsize::new(0));
     let ill = Server::new(move |request, respond| {
-        let fails = third.fetch_add(1, Relaxed) % 3 == 0;
+        let fails = third.fetch_add(1, Relaxed).is_multiple_of(3);
         async move {
             let message = read(request.into_body()).await;
             if fails { status(respond, "13", &[]) } else { answer(respond, message).await }

@@ -119,7 +119,7 @@ fn a_leaving_endpoint_moves_its_own_keys_alone_on_a_ring_and_few_others_in_a_tab
 fn a_coming_endpoint_takes_keys_to_itself_alone() {
     let mut ready = endpoints([1; 10]);
     let before = homes(RING, &ready);
-    ready.push(endpoint("shop-new", 1, Instant::now()));
+    ready.push(endpoint("shop-new", 1));
     let after = homes(RING, &ready);
     let elsewhere = before.iter().filter(|(key, home)| after[key] != **home && after[key] != "shop-new").count();
     assert_eq!(elsewhere, 0);

@@ -30,8 +30,8 @@ struct World {
 
 impl World {
     fn new(endpoints: usize) -> Self {
+        let ready = (0..endpoints).map(|n| endpoint(format!("shop-{n}"), 1)).collect();
         let zero = Instant::now();
-        let ready = (0..endpoints).map(|n| endpoint(format!("shop-{n}"), 1, zero)).collect();
         Self { ready, random: Random(3), zero, sent: Vec::new(), patience: Duration::from_secs(1) }
     }
 
@@ -153,7 +153,7 @@ fn one_that_has_recovered_is_found_out() {
 fn one_that_is_new_is_neither_shunned_nor_run_down() {
     let mut world = World::new(4);
     world.run(5, last(4, Does::Well, 0..0));
-    world.ready.push(endpoint("shop-new", 1, world.zero));
+    world.ready.push(endpoint("shop-new", 1));
     world.run(2, last(5, Does::Well, 0..0));
     let share = world.share(5..6);
     assert!((0.1..0.35).contains(&share), "in its first second: {share}");

@@ -1,0 +1,71 @@
+//! Who is used, and for what share of the calls.
+
+use super::{Level, Member, Phase, Snapshot};
+use crate::{balance::policy, config::LocalityConfig, endpoint::Endpoint};
+use sinew_core::{Endpoint as Registered, Health, State};
+use std::sync::Arc;
+
+/// One endpoint: `near` or `far`, and whether it is well (`+`), fails its check (`!`), is ejected (`x`), connecting (`.`), or
+/// not connected (`-`).
+fn members(near: &str, far: &str) -> Vec<Member> {
+    let zones = near.chars().map(|what| ("near", what)).chain(far.chars().map(|what| ("far", what)));
+    let member = |(n, (zone, what)): (usize, (&str, char))| {
+        let mut registered = Registered::new(&format!("{zone}-{n}"), "host", 1);
+        registered.zone = Some(zone.into());
+        registered.health = if what == '!' { Health::Critical } else { Health::Passing };
+        let phase = match what {
+            '.' => Phase::Connecting,
+            '-' => Phase::Failed("gone".into()),
+            _ => Phase::Ready { growing: false },
+        };
+        let endpoint = Arc::new(Endpoint::of_test(&registered.id));
+        Member { registered: Arc::new(registered), endpoint, phase, ejected: what == 'x', connections: Vec::new() }
+    };
+    zones.enumerate().map(member).collect()
+}
+
+/// Per level: how many are used, and what percentage of the calls begins there.
+fn used(near: &str, far: &str) -> Vec<(usize, u64)> {
+    let rules = LocalityConfig { zone: Some("near".into()), ..LocalityConfig::default() };
+    let snapshot = Snapshot::new(State::Known, members(near, far), &*policy(None), &rules, None);
+    let mut before = 0;
+    let share = |level: &Level| {
+        let share = (level.below - before) as f64 / 2f64.powi(32);
+        before = level.below;
+        (level.ready.len(), (share * 100.0).round() as u64)
+    };
+    snapshot.levels.iter().map(share).collect()
+}
+
+#[test]
+fn calls_stay_near_while_enough_is_well_there() {
+    assert_eq!(used("++++", "++++"), [(4, 100), (4, 0)]);
+    assert_eq!(used("+++!", "++++"), [(3, 100), (4, 0)], "1.4 times three of four is more than all");
+    assert_eq!(used("++!!", "++++"), [(2, 70), (4, 30)]);
+    assert_eq!(used("+---", "++++"), [(1, 35), (4, 65)]);
+    assert_eq!(used("----", "++++"), [(4, 100)]);
+    assert_eq!(used("++++", ""), [(4, 100)]);
+    assert_eq!(used("", "++++"), [(4, 100)]);
+}
+
+#[test]
+fn what_is_not_well_is_left_out_until_too_little_is() {
+    assert_eq!(used("+++!", ""), [(3, 100)]);
+    assert_eq!(used("++x!", ""), [(2, 100)], "half is not below the threshold");
+    assert_eq!(used("+x!!", ""), [(4, 100)], "a quarter is");
+    assert_eq!(used("!!!!", ""), [(4, 100)]);
+    assert_eq!(used("+!!!", "++++"), [(1, 35), (4, 65)], "together there is enough: nobody panics");
+    assert_eq!(used("+!!!", "+!!!"), [(4, 100), (4, 0)], "together there is not");
+}
+
+#[test]
+fn when_there_is_too_little_of_both_they_share() {
+    assert_eq!(used("++--", "----"), [(2, 100)]);
+    assert_eq!(used("+---", "+---"), [(1, 50), (1, 50)]);
+}
+
+#[test]
+fn one_that_is_still_being_connected_is_waited_for() {
+    assert_eq!(used("!.", ""), [], "it is likely a better choice than one whose check fails");
+    assert_eq!(used("!-", ""), [(1, 100)]);
+}
