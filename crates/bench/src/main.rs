@@ -9,6 +9,7 @@ mod channel;
 mod drain;
 mod echo;
 mod events;
+mod faults;
 mod gateway;
 mod logins;
 mod measure;
@@ -51,6 +52,8 @@ enum Command {
     Sagas(sagas::Args),
     /// One slow endpoint of several: who avoids it, and what callers feel.
     Slow(slow::Args),
+    /// Servers killed, frozen and cut off under a steady load: which calls fail?
+    Faults(faults::Args),
     /// The server process.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -69,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Command::Orders(args) => orders::run(&args),
         Command::Sagas(args) => sagas::run(&args),
         Command::Slow(args) => slow::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Call(args) => call::run(&args),
     }

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// How many endpoints to play.
     #[arg(long, default_value_t = 3)]
     listeners: usize,
+    /// The first one's port; 0 for any. With another, the rest are on any.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
     /// Register them with the Consul at this address.
     #[arg(long)]
     registry: Option<String>,
@@ -38,8 +41,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 async fn serve(args: &Args) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let mut addresses = Vec::new();
-    for _ in 0..args.listeners {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port on loopback")?;
+    for n in 0..args.listeners {
+        let port = if n == 0 { args.port } else { 0 };
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("port {port} of loopback"))?;
         addresses.push(listener.local_addr()?);
         tasks.spawn(accept(listener, EchoServer));
     }

@@ -5,7 +5,7 @@ use crate::run::{self, Failure, cargo};
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if args.is_empty() {
         return Err(Failure::usage(
-            "cargo xtask bench <name> [arguments]: which benchmark? `channel`, `logins`, `events`, `drain`, `relay`, `sagas` or `orders`",
+            "cargo xtask bench <name> [arguments]: which benchmark? `channel`, `slow`, `faults`, `logins`, `events`, `drain`, `relay`, `sagas` or `orders`",
         ));
     }
     if args.first().is_some_and(|name| name == "orders") {
