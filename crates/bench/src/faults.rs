@@ -250,14 +250,17 @@ async fn happen(
 ) -> anyhow::Result<()> {
     sleep(WELL / 2).await;
     if phase == Phase::Cut {
+        let mut done = 0;
         for round in 0..args.rounds * 50 {
             let port = servers.addresses.get(round as usize % SERVERS).context("one of the servers")?.port().to_string();
             let mut cut = Command::new("ss");
-            cut.args(["-K", "dst", "127.0.0.1", "dport", "=", &port]).stdout(Stdio::null()).stderr(Stdio::null());
-            // It says so when there was nothing to cut, as just after the cut before; that is no reason to stop.
-            cut.status().context("ss, of iproute2")?;
+            // It complains when there was nothing to cut, as just after the cut before; and prints what it cut.
+            let printed = cut.args(["-HK", "dst", "127.0.0.1", "dport", "=", &port]).stderr(Stdio::null()).output();
+            let printed = printed.context("ss, of iproute2")?.stdout;
+            done += printed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
             sleep(BETWEEN_CUTS).await;
         }
+        ensure!(done >= args.rounds as usize * 25, "`ss -K` cut {done} connections only; it is for root");
         sleep(WELL / 2).await;
         return Ok(());
     }
@@ -276,6 +279,9 @@ async fn happen(
             });
         }
         sleep_until(began + AWAY).await;
+        if let Some((client, _)) = &watched {
+            ensure!(ready(client) < SERVERS, "nobody noticed for {AWAY:?}");
+        }
         let began = Instant::now();
         if phase == Phase::Kill {
             server.restart()?

@@ -14,7 +14,10 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{Response, uri::Authority};
-use sinew_core::classify::{Code, Verdict};
+use sinew_core::{
+    MethodKind,
+    classify::{Code, Verdict},
+};
 use std::{
     future::Future,
     pin::Pin,
@@ -56,7 +59,8 @@ pub(crate) struct Attempt {
     permit: Permit,
     started: Instant,
     deadline: Option<Instant>,
-    /// Its headers have not come yet.
+    /// Its headers have not come yet, and it tells of the endpoint's latency when they do: not those that are answered at
+    /// their end.
     waiting: bool,
     over: bool,
 }
@@ -83,11 +87,14 @@ impl Picked {
         let method = call.method.clone();
         endpoint.in_flight.fetch_add(1, Relaxed);
         endpoint.all_in_flight.fetch_add(1, Relaxed);
-        endpoint.latency.began(call.now);
+        let waiting = !matches!(method.policy.kind, Some(MethodKind::ClientStreaming | MethodKind::Bidirectional));
+        if waiting {
+            endpoint.latency.began(call.now);
+        }
         method.attempts.in_flight.fetch_add(1, Relaxed);
         let name = endpoint.name.clone();
         let (started, deadline) = (call.now, call.deadline.map(|d| d.at));
-        let attempt = Attempt { endpoint, method, permit, started, deadline, waiting: true, over: false };
+        let attempt = Attempt { endpoint, method, permit, started, deadline, waiting, over: false };
         let streaming = slot.send(Outgoing { call, authority, endpoint: name }).map_err(Some);
         ResponseFuture { streaming, attempt: Some(attempt) }
     }
@@ -111,8 +118,9 @@ impl Future for ResponseFuture {
         let Some(mut attempt) = this.attempt.take() else { return Poll::Pending };
         Poll::Ready(match answer {
             Ok(response) => {
-                attempt.waiting = false;
-                attempt.endpoint.latency.answered(attempt.started, Instant::now());
+                if std::mem::replace(&mut attempt.waiting, false) {
+                    attempt.endpoint.latency.answered(attempt.started, Instant::now());
+                }
                 Ok(Witnessed::wrap(response, attempt))
             }
             Err(error) => {
@@ -137,8 +145,10 @@ impl Attempt {
             self.endpoint.latency.given_up(self.started, now);
         }
         self.endpoint.tally.count(verdict);
-        if verdict == Verdict::Failure {
-            self.endpoint.latency.failed(self.started, now);
+        match verdict {
+            Verdict::Success => self.endpoint.latency.succeeded(),
+            Verdict::Failure => self.endpoint.latency.failed(self.started, now),
+            Verdict::Neutral => {}
         }
         if self.endpoint.breaker.settle(self.permit, verdict, || now) {
             self.endpoint.breakers_opened.fetch_add(1, Relaxed);

@@ -4,7 +4,8 @@
 //! exponential average; without calls it fades, so that the endpoint is tried again. Beside the time from a call's start
 //! to its headers these count:
 //!
-//! - a failure, at least [`FAILURE`]: an endpoint that refuses everything at once is not the fastest;
+//! - failures in a row, at least [`FAILURE`]: an endpoint that refuses everything at once is not the fastest. A single one
+//!   doubles the cost: some calls fail everywhere, and whose turn that was last should not decide who gets calls;
 //! - a call that was given up: what it had taken by then, unless the cost is higher already;
 //! - silence: while calls wait, the time since an endpoint last answered one. One that is frozen has no new times to tell.
 //!
@@ -19,7 +20,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What a failure counts for at least.
+/// What failures in a row count for at least.
 const FAILURE: Duration = Duration::from_secs(1);
 
 /// The lowest cost: below it calls are compared by how many wait.
@@ -34,8 +35,10 @@ pub(crate) struct Latency {
     waiting: AtomicU32,
     /// When it last answered, or since when somebody waits: ticks.
     heard: AtomicU32,
-    /// What began before does not count: ticks.
-    since: AtomicU32,
+    /// What began before does not count: microseconds after `zero`.
+    since: AtomicU64,
+    /// Failures in a row.
+    failures: AtomicU32,
     zero: Instant,
     decay: Duration,
 }
@@ -47,16 +50,20 @@ struct Cost {
     tick: u32,
 }
 
-/// Microseconds of a tick, as a power of two. Ticks wrap after 76 hours: whoever was silent for exactly that long counts
-/// as just heard, for one pick.
+/// Microseconds of a tick, as a power of two. Ticks wrap after 76 hours: whoever nobody called for just that long counts as
+/// just heard, for one pick.
 const TICK: u32 = 6;
+
+/// What a thread whose time is older may lag behind, in ticks: a minute. More is time that has passed.
+const LAG: u32 = 60_000_000 >> TICK;
 
 impl Latency {
     /// What is seen fades to 1/e within `decay`; the default where nobody asks for the cost.
     pub(crate) fn new(decay: Option<Duration>, now: Instant) -> Self {
         let decay = decay.unwrap_or(Duration::from_secs(1));
         let word = AtomicU64::new(Cost::UNKNOWN.pack());
-        Self { word, waiting: AtomicU32::new(0), heard: AtomicU32::new(0), since: AtomicU32::new(0), zero: now, decay }
+        let counter = || AtomicU32::new(0);
+        Self { word, waiting: counter(), heard: counter(), since: AtomicU64::new(0), failures: counter(), zero: now, decay }
     }
 
     /// A call is sent.
@@ -79,15 +86,24 @@ impl Latency {
         self.change(began, now, |took, old, kept| took.max(old * kept));
     }
 
-    /// It failed, with or without headers.
+    /// It failed; what its time counts for is told already.
     pub(crate) fn failed(&self, began: Instant, now: Instant) {
-        let least = FAILURE.as_micros() as f32;
-        self.change(began, now, |took, old, kept| took.max(old * kept).max(least));
+        let again = self.failures.fetch_add(1, Relaxed) > 0;
+        let least = if again { FAILURE.as_micros() as f32 } else { 0.0 };
+        self.change(began, now, |_, old, kept| (2.0 * old * kept).max(least).max(LEAST));
+    }
+
+    /// It succeeded.
+    pub(crate) fn succeeded(&self) {
+        if self.failures.load(Relaxed) > 0 {
+            self.failures.store(0, Relaxed);
+        }
     }
 
     /// What is known no longer counts: the endpoint begins anew.
     pub(crate) fn forget(&self, now: Instant) {
-        self.since.store(self.tick(now), Relaxed);
+        self.since.store(self.micros(now), Relaxed);
+        self.failures.store(0, Relaxed);
         self.heard.store(self.tick(now), Relaxed);
         self.word.store(Cost::UNKNOWN.pack(), Relaxed);
     }
@@ -122,10 +138,10 @@ impl Latency {
 
     /// Makes the new cost of what a call took, the old cost, and what share of it is left: microseconds all of them.
     fn change(&self, began: Instant, now: Instant, new: impl Fn(f32, f32, f32) -> f32) {
-        let (started, tick) = (self.tick(began), self.tick(now));
-        if after(started, self.since.load(Relaxed)) > 0 {
+        if self.micros(began) < self.since.load(Relaxed) {
             return;
         }
+        let tick = self.tick(now);
         let took = now.saturating_duration_since(began).as_micros() as f32;
         let mut word = self.word.load(Relaxed);
         loop {
@@ -146,7 +162,11 @@ impl Latency {
     }
 
     fn tick(&self, at: Instant) -> u32 {
-        (at.saturating_duration_since(self.zero).as_micros() >> TICK) as u32
+        (self.micros(at) >> TICK) as u32
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.zero).as_micros() as u64
     }
 }
 
@@ -167,7 +187,7 @@ pub(crate) fn begin_at_the_median<'a>(all: impl Iterator<Item = &'a Latency> + C
 /// Ticks from the one to the other; none if that was earlier, as seen by a thread whose time is a little older.
 fn after(earlier: u32, later: u32) -> u32 {
     let ticks = later.wrapping_sub(earlier);
-    if ticks > u32::MAX / 2 { 0 } else { ticks }
+    if ticks > u32::MAX - LAG { 0 } else { ticks }
 }
 
 impl Cost {

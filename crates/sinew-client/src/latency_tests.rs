@@ -59,7 +59,21 @@ fn failures_and_calls_given_up_only_raise_it() {
     latency.given_up(now, now + 80 * MS);
     assert!((millis(&latency, now + 80 * MS) - 80.0).abs() < 0.1);
     latency.failed(now, now + 80 * MS);
-    assert_eq!(millis(&latency, now + 80 * MS), FAILURE.as_millis() as f32);
+    assert!((millis(&latency, now + 80 * MS) - 160.0).abs() < 0.2, "one failure doubles it");
+    latency.failed(now, now + 80 * MS);
+    assert_eq!(millis(&latency, now + 80 * MS), FAILURE.as_millis() as f32, "the next in a row is a second at least");
+}
+
+#[test]
+fn it_goes_on_for_days() {
+    let zero = Instant::now();
+    let latency = latency(zero);
+    for hours in [1, 30, 50, 77, 120] {
+        let now = zero + Duration::from_secs(hours * 3_600);
+        assert!(latency.cost(now).is_none_or(|cost| cost < 1.0), "what was seen hours ago has faded, at {hours} h");
+        answered(&latency, 20 * MS, now);
+        assert!((millis(&latency, now) - 20.0).abs() < 0.1, "at {hours} h");
+    }
 }
 
 #[test]

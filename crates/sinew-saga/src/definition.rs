@@ -34,7 +34,8 @@ pub struct OutputError {
 }
 
 impl<D> Instance<D> {
-    /// What this step answered when it was done; `None` before. It stays when the step is undone.
+    /// What this step answered when it was done; `None` before, and where a version that kept no answers did it. It stays when
+    /// the step is undone.
     ///
     /// # Errors
     ///
@@ -46,7 +47,7 @@ impl<D> Instance<D> {
 }
 
 impl From<OutputError> for Failure {
-    /// Tried again: a replica of the right version may come.
+    /// Tried again, as long as an unknown outcome may be: a replica of the right version may come.
     fn from(error: OutputError) -> Self {
         Self::Unknown(Reason::new("UNREADABLE_OUTPUT", error.to_string()))
     }
@@ -182,13 +183,24 @@ impl<D: Data, S: Step<D>> AnyStep<D> for S {
     fn act<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<Value, Failure>> {
         let done = Step::act(self, saga);
         Box::pin(async move {
-            let no_json = |error: serde_json::Error| Failure::Unknown(Reason::new("UNWRITABLE_OUTPUT", error.to_string()));
-            serde_json::to_value(done.await?).map_err(no_json)
+            let unwritable = |why: String| Failure::Unknown(Reason::new("UNWRITABLE_OUTPUT", why));
+            let output = serde_json::to_value(done.await?).map_err(|error| unwritable(error.to_string()))?;
+            if has_nul(&output) { Err(unwritable("a text with a NUL".into())) } else { Ok(output) }
         })
     }
 
     fn undo<'a>(&'a self, saga: &'a Instance<D>) -> BoxFuture<'a, Result<(), Failure>> {
         Step::undo(self, saga)
+    }
+}
+
+/// PostgreSQL stores none of those in jsonb.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

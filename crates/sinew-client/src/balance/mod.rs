@@ -195,8 +195,9 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result
     }
     let snapshot = destination.snapshot.load();
     let random = destination.random();
-    // A picker looks at the upper bits.
-    let at = snapshot.levels.iter().position(|level| random & 0xffff_ffff < level.below).unwrap_or_default();
+    // A picker looks at the upper bits. Calls with the same key stay on the same level, too.
+    let draw = key.unwrap_or(random) & 0xffff_ffff;
+    let at = snapshot.levels.iter().position(|level| draw < level.below).unwrap_or_default();
     let Some(level) = snapshot.levels.get(at) else { return Err(Passed::default()) };
     let first = level.picker.pick(&level.ready, Hint { random, key: key.unwrap_or(random), now });
     let order = || {

@@ -35,7 +35,8 @@ impl RingHash {
     }
 
     /// How many points an endpoint has for each unit of its weight. A power of two, so that a coming or leaving endpoint
-    /// seldom changes the number of everybody's points, which would move keys of them all.
+    /// seldom changes the number of everybody's points, which would move keys of them all. The largest size wins over the
+    /// smallest.
     fn points(&self, units: u64) -> u64 {
         let wanted = self.smallest.div_ceil(units.max(1)).next_power_of_two();
         let fits = (self.largest / units.max(1)).max(1);
@@ -47,7 +48,13 @@ impl RingHash {
 impl Policy for RingHash {
     fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker> {
         let divisor = divisor(ready.iter().map(|ready| ready.weight));
-        let units = |ready: &Ready| u64::from(ready.weight / divisor);
+        let all: u64 = ready.iter().map(|ready| u64::from(ready.weight / divisor)).sum();
+        // Weights whose sum is more than the ring holds are rounded, none to 0.
+        let largest = self.largest.max(ready.len() as u64);
+        let units = |ready: &Ready| {
+            let units = u64::from(ready.weight / divisor);
+            if all <= largest { units } else { (units * largest / all).max(1) }
+        };
         let each = self.points(ready.iter().map(units).sum());
         let mut ring = Vec::new();
         for (at, ready) in (0u32..).zip(ready) {

@@ -27,6 +27,8 @@ pub(crate) struct Streaming {
     response: h2::client::ResponseFuture,
     /// The sending half of a streamed request.
     pump: Option<pump::Pump>,
+    /// Why a whole request was not sent, if it was not.
+    unsent: Option<h2::Error>,
     slot: Option<Slot>,
     endpoint: Arc<str>,
     method: Arc<crate::method::Method>,
@@ -52,21 +54,21 @@ impl Slot {
         let (request, body) = request(call, authority);
         let mut send: SendRequest<Bytes> = self.0.send.clone();
         // Whatever fails here fails before HEADERS went out.
-        let unsent = |source| Error::Stream { endpoint: endpoint.clone(), unseen: true, source };
+        let refused = |source| Error::Stream { endpoint: endpoint.clone(), unseen: true, source };
+        let mut unsent = None;
         let empty = matches!(&body, RequestBody::Whole(bytes) if bytes.is_empty());
-        let (response, mut sending) = send.send_request(request, empty).map_err(unsent)?;
+        let (response, mut sending) = send.send_request(request, empty).map_err(refused)?;
         let pump = match body {
             RequestBody::Whole(_) if empty => None,
             RequestBody::Whole(bytes) => {
-                // The whole message is in memory already; h2 sends it as the windows allow.
-                if let Err(source) = sending.send_data(bytes, true) {
-                    return Err(Error::Stream { endpoint, unseen: false, source });
-                }
+                // The whole message is in memory already; h2 sends it as the windows allow. Where it cannot, the connection has
+                // ended on another thread since the line above: the response says so, and why.
+                unsent = sending.send_data(bytes, true).err();
                 None
             }
             RequestBody::Stream(replay) => Some(pump::Pump::start(sending, replay)),
         };
-        Ok(Streaming { response, pump, slot: Some(self), endpoint, method })
+        Ok(Streaming { response, pump, unsent, slot: Some(self), endpoint, method })
     }
 }
 
@@ -75,7 +77,14 @@ impl Future for Streaming {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let (parts, received) = match std::task::ready!(Pin::new(&mut this.response).poll(cx)) {
+        let answer = match Pin::new(&mut this.response).poll(cx) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => match this.unsent.take() {
+                Some(source) => Err(source),
+                None => return Poll::Pending,
+            },
+        };
+        let (parts, received) = match answer {
             Ok(response) => response.into_parts(),
             Err(source) => {
                 if let Some(status) = this.pump.as_ref().and_then(pump::Pump::failure) {

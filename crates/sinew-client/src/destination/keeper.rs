@@ -215,10 +215,13 @@ impl Keeper {
             Happened::Dialing => conn.stage = Stage::Dialing,
             Happened::Ready(connection) => {
                 conn.stage = Stage::Open { connection, suspect: false, since: Instant::now() };
+                let first = slot.conns.iter().filter(|conn| matches!(conn.stage, Stage::Open { .. })).count() == 1;
                 slot.failures = 0;
                 slot.endpoint.crowded.store(false, Relaxed);
                 slot.endpoint.breaker.reconnected();
-                slot.endpoint.latency.forget(Instant::now());
+                if first {
+                    slot.endpoint.latency.forget(Instant::now());
+                }
                 tracing::info!(service = %self.shared.service, endpoint = %name, "connected");
             }
             Happened::Suspect(now) => {

@@ -14,6 +14,8 @@ enum Does {
     Slow(u64),
     /// Answers at once, with an error.
     Fail,
+    /// Well, but for so many failures in a thousand.
+    FailSome(u32),
     /// Nothing, until it does something else again.
     Freeze,
 }
@@ -56,8 +58,12 @@ impl World {
                     continue;
                 }
                 latency.answered(began, at);
-                if does(who, (began - self.zero).as_secs()) == Does::Fail {
-                    latency.failed(began, at);
+                match does(who, (began - self.zero).as_secs()) {
+                    Does::Fail => latency.failed(began, at),
+                    Does::FailSome(thousandths) if self.random.unit() * 1_000.0 < f64::from(thousandths) => {
+                        latency.failed(began, at)
+                    }
+                    _ => latency.succeeded(),
                 }
             }
             let who = picker.pick(&self.ready, hint(self.random.next(), 0, now));
@@ -65,7 +71,7 @@ impl World {
             self.ready[who].endpoint.latency.began(now);
             let usual = Duration::from_secs_f64(-0.000_5 * (1.0 - self.random.unit()).ln());
             let (took, given_up) = match does(who, second) {
-                Does::Well => (usual, false),
+                Does::Well | Does::FailSome(_) => (usual, false),
                 Does::Slow(ms) => (usual + Duration::from_millis(ms), false),
                 Does::Fail => (Duration::from_micros(50), false),
                 Does::Freeze => (self.patience, true),
@@ -130,6 +136,16 @@ fn one_that_fails_at_once_gets_five_percent_at_most() {
     world.run(30, last(3, Does::Fail, 5..30));
     let share = world.share(5..30);
     assert!(share <= 0.05, "{share}");
+}
+
+#[test]
+fn a_few_failures_everywhere_leave_the_shares_even() {
+    let mut world = World::new(5);
+    world.run(20, |_, _| Does::FailSome(1));
+    for who in 0..5 {
+        let all: u64 = world.sent.iter().map(|second| second[who]).sum();
+        assert!((6_000..10_000).contains(&all), "{who} has {all} of 40,000");
+    }
 }
 
 #[test]
