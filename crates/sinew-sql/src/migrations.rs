@@ -17,9 +17,14 @@ pub struct Migrations {
 
 impl Migrations {
     /// `table` records what was applied, `_migrations_order`; the migrators come from `sqlx::migrate!`.
+    ///
+    /// What was applied and is not known here is a newer release's. That of before starts beside it all the same, in the middle
+    /// of a roll-out or after one that was taken back, so a migration MUST leave what the release before it reads and writes.
     pub fn new(table: &'static str, mut postgres: Migrator, mut sqlite: Migrator) -> Self {
-        postgres.dangerous_set_table_name(table);
-        sqlite.dangerous_set_table_name(table);
+        for migrator in [&mut postgres, &mut sqlite] {
+            migrator.dangerous_set_table_name(table);
+            migrator.set_ignore_missing(true);
+        }
         Self { table, postgres, sqlite }
     }
 }
@@ -29,7 +34,7 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Migrate`] when a migration fails, or was changed or removed after it had been applied.
+    /// [`Error::Migrate`] when a migration fails, or was changed after it had been applied.
     pub async fn migrate(&self, migrations: &Migrations) -> Result<()> {
         let result = match self {
             Self::Postgres(pool) => {

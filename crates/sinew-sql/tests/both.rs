@@ -23,6 +23,7 @@ on_both! {
     units_cancelled_anywhere_are_done_whole_or_not_at_all
     concurrent_migrations_apply_once
     a_changed_migration_is_refused
+    the_release_before_starts_on_a_newer_schema
     a_snapshot_sees_one_moment
     times_read_back_as_written
     only_a_commit_wakes
@@ -165,6 +166,17 @@ async fn a_changed_migration_is_refused(database: Database) {
     assert!(matches!(error, Error::Migrate { .. }));
     // And hinders nobody else.
     open(&database).await;
+}
+
+async fn the_release_before_starts_on_a_newer_schema(database: Database) {
+    let db = open(&database).await;
+    let newer = || {
+        let migration = |n, sql| Migration::new(n, "".into(), MigrationType::Simple, sqlx::SqlStr::from_static(sql), false);
+        Migrator::with_migrations(vec![migration(1, SCHEMA), migration(2, "ALTER TABLE counters ADD COLUMN more bigint")])
+    };
+    db.migrate(&Migrations::new("_migrations_test", newer(), newer())).await.expect("the newer release");
+    let before = open(&database).await;
+    assert_eq!(hits(&before).await, 0);
 }
 
 async fn a_snapshot_sees_one_moment(database: Database) {

@@ -1,9 +1,9 @@
 //! Chooses the endpoint of each attempt.
 //!
-//! One load of the destination's snapshot, one pick, one breaker permit and one stream slot; no lock. A [`Picker`]
-//! (each [`Policy`] has a file of its own) only says whom to try first: who cannot take the call (breaker open, every stream taken) is passed over for the
-//! next one. When nobody can, the call waits if waiting may help (something is still being established, or the
-//! method waits for ready endpoints) and otherwise fails at once, saying why.
+//! One load of the destination's snapshot, one pick, one breaker permit and one stream slot; no lock. A [`Picker`] (each
+//! [`Policy`] has a file of its own) only says whom to try first: who cannot take the call (breaker open, every stream
+//! taken) is passed over for the next one. When nobody can, the call waits if waiting may help (something is still being
+//! established, or the method waits for ready endpoints) and otherwise fails at once, saying why.
 
 mod least_request;
 mod maglev;
