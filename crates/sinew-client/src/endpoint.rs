@@ -191,7 +191,7 @@ impl Endpoint {
             number: 0,
             name: name.clone(),
             breaker: Breaker::new(crate::config::BreakerConfig::default(), now),
-            latency: Latency::new(None, now),
+            latency: Latency::new(crate::latency::DECAY, now),
             tally: Tally::default(),
             in_flight: Default::default(),
             all_in_flight: Default::default(),

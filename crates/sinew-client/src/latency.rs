@@ -23,6 +23,11 @@ use tokio::time::Instant;
 /// What failures in a row count for at least.
 const FAILURE: Duration = Duration::from_secs(1);
 
+/// How long what was seen counts, by default. An endpoint that took 200 ms where others take half of one is tried again
+/// after about 6 s, one that had a pause of some milliseconds after 2 s. Longer shuns the better for longer than it takes
+/// them to recover; shorter tries the slow too often.
+pub(crate) const DECAY: Duration = Duration::from_secs(1);
+
 /// The lowest cost: below it calls are compared by how many wait.
 const LEAST: f32 = 1.0;
 
@@ -58,9 +63,8 @@ const TICK: u32 = 6;
 const LAG: u32 = 60_000_000 >> TICK;
 
 impl Latency {
-    /// What is seen fades to 1/e within `decay`; the default where nobody asks for the cost.
-    pub(crate) fn new(decay: Option<Duration>, now: Instant) -> Self {
-        let decay = decay.unwrap_or(Duration::from_secs(1));
+    /// What is seen fades to 1/e within `decay`.
+    pub(crate) fn new(decay: Duration, now: Instant) -> Self {
         let word = AtomicU64::new(Cost::UNKNOWN.pack());
         let counter = || AtomicU32::new(0);
         Self { word, waiting: counter(), heard: counter(), since: AtomicU64::new(0), failures: counter(), zero: now, decay }

@@ -1,13 +1,13 @@
 //! What each kind of news does to the cost, in made-up time.
 
-use super::{FAILURE, Latency, after, begin_at_the_median};
+use super::{DECAY, FAILURE, Latency, after, begin_at_the_median};
 use std::time::Duration;
 use tokio::time::Instant;
 
 const MS: Duration = Duration::from_millis(1);
 
 fn latency(zero: Instant) -> Latency {
-    Latency::new(None, zero)
+    Latency::new(DECAY, zero)
 }
 
 /// A call of this length that ends now.

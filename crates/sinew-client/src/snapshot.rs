@@ -125,35 +125,46 @@ const OVERPROVISIONED: f64 = 1.4;
 /// before some of its calls go to the next. When all levels together are not enough, those that are below the panic threshold
 /// use all endpoints they have, and the levels share what there is (Envoy's priority levels).
 fn levels(members: &[Member], rules: &LocalityConfig) -> Vec<(Vec<Ready>, f64)> {
-    let near = |m: &&Member| rules.zone.is_none() || m.registered.zone == rules.zone;
-    let groups: [Vec<&Member>; 2] = [members.iter().filter(near).collect(), members.iter().filter(|m| !near(m)).collect()];
-    let groups = groups.iter().filter(|group| !group.is_empty());
-    let mut levels: Vec<_> = groups
-        .map(|group| {
-            let well = group.iter().filter(|m| m.is_well()).count();
-            let ready: Vec<_> = group.iter().filter(|m| m.is_well()).filter_map(|m| m.ready()).collect();
-            let available = (OVERPROVISIONED * ready.len() as f64 / group.len() as f64).min(1.0);
-            (group, well as f64 / group.len() as f64, ready, available)
-        })
-        .collect();
-    let enough = |levels: &[(_, f64, Vec<Ready>, f64)]| levels.iter().map(|(.., available)| available).sum::<f64>() >= 1.0;
-    if !enough(&levels) {
-        for (group, well, ready, available) in &mut levels {
-            if *well < rules.panic_threshold {
-                *ready = group.iter().filter_map(|m| m.ready()).collect();
-                *available = (OVERPROVISIONED * ready.len() as f64 / group.len() as f64).min(1.0);
-            }
+    let is_near = |m: &&Member| rules.zone.is_none() || m.registered.zone == rules.zone;
+    let (near, far): (Vec<_>, Vec<_>) = members.iter().partition(is_near);
+    let groups = [near, far].into_iter().filter(|group| !group.is_empty());
+    let mut groups: Vec<_> = groups.map(|all| Group { ready: ready(&all, Member::is_well), all }).collect();
+    let available = |groups: &[Group<'_>]| groups.iter().map(Group::available).sum::<f64>();
+    if available(&groups) < 1.0 {
+        for group in groups.iter_mut().filter(|group| group.well() < rules.panic_threshold) {
+            group.ready = ready(&group.all, |_| true);
         }
     }
-    let sum = levels.iter().map(|(.., available)| available).sum::<f64>().min(1.0);
+    let sum = available(&groups).min(1.0);
     let mut left = 1.0f64;
-    let mut take = |available: f64| {
-        let share = (available / sum).min(left);
+    let mut take = |group: Group<'_>| {
+        let share = (group.available() / sum).min(left);
         left -= share;
-        share
+        (group.ready, share)
     };
-    let levels = levels.into_iter().filter(|(_, _, ready, _)| !ready.is_empty());
-    levels.map(|(_, _, ready, available)| (ready, take(available))).collect()
+    groups.into_iter().filter(|group| !group.ready.is_empty()).map(&mut take).collect()
+}
+
+/// The endpoints of a level, and those of them that calls may be sent to.
+struct Group<'a> {
+    all: Vec<&'a Member>,
+    ready: Vec<Ready>,
+}
+
+impl Group<'_> {
+    /// The share of healthy ones, connected or not.
+    fn well(&self) -> f64 {
+        self.all.iter().filter(|m| m.is_well()).count() as f64 / self.all.len() as f64
+    }
+
+    /// What share of all calls it can take.
+    fn available(&self) -> f64 {
+        (OVERPROVISIONED * self.ready.len() as f64 / self.all.len() as f64).min(1.0)
+    }
+}
+
+fn ready(members: &[&Member], wanted: impl Fn(&Member) -> bool) -> Vec<Ready> {
+    members.iter().filter(|m| wanted(m)).filter_map(|m| m.ready()).collect()
 }
 
 /// Whether a picker for the one is one for the other.

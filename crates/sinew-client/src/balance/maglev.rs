@@ -48,10 +48,10 @@ impl Policy for Maglev {
         let mut wishes: Vec<_> = ready.iter().map(wishes).collect();
         let mut table = vec![NOBODY; self.size as usize];
         let mut free = if wishes.is_empty() { 0 } else { table.len() };
-        'full: loop {
+        while free > 0 {
             for (at, wish) in (0u32..).zip(&mut wishes) {
                 if free == 0 {
-                    break 'full;
+                    break;
                 }
                 // The heaviest has a turn in each round, the others as often as they weigh.
                 wish.due += wish.weight;
@@ -69,9 +69,6 @@ impl Policy for Maglev {
                         break;
                     }
                 }
-            }
-            if free == 0 {
-                break;
             }
         }
         Arc::new(Table(table))

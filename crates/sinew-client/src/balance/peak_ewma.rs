@@ -5,7 +5,7 @@
 //! some. What a failure, a silence, a cancelled call and a new endpoint count for is in [`crate::latency`].
 
 use super::policy::{Bits, Hint, Picker, Policy};
-use crate::snapshot::Ready;
+use crate::{latency::DECAY, snapshot::Ready};
 use std::{sync::Arc, time::Duration};
 
 /// P2C by peak EWMA.
@@ -13,11 +13,6 @@ use std::{sync::Arc, time::Duration};
 pub(crate) struct PeakEwma {
     decay: Duration,
 }
-
-/// How long what was seen counts, by default. An endpoint that took 200 ms where others take half of one is tried again
-/// after about 6 s, one that had a pause of some milliseconds after 2 s. Longer shuns the better for longer than it takes
-/// them to recover; shorter tries the slow too often.
-const DECAY: Duration = Duration::from_secs(1);
 
 impl PeakEwma {
     /// What was seen fades to 1/e within `decay`.
@@ -37,8 +32,8 @@ impl Policy for PeakEwma {
         Arc::new(*self)
     }
 
-    fn decay(&self) -> Option<Duration> {
-        Some(self.decay)
+    fn decay(&self) -> Duration {
+        self.decay
     }
 }
 

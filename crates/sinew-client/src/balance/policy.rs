@@ -7,7 +7,7 @@ use super::{
     least_request::LeastRequest, maglev::Maglev, peak_ewma::PeakEwma, random::Random, ring_hash::RingHash, round_robin::RoundRobin,
     weighted_round_robin::WeightedRoundRobin,
 };
-use crate::snapshot::Ready;
+use crate::{latency::DECAY, snapshot::Ready};
 use http::{HeaderMap, HeaderName};
 use sinew_core::service_config::Balancing;
 use std::{fmt, sync::Arc, time::Duration};
@@ -19,9 +19,9 @@ pub(crate) trait Policy: fmt::Debug + Send + Sync {
     /// A picker among these endpoints, in the order in which it will be asked.
     fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker>;
 
-    /// How long it takes until what was seen of an endpoint's latency has faded to 1/e, where that counts.
-    fn decay(&self) -> Option<Duration> {
-        None
+    /// How long it takes until what was seen of an endpoint's latency has faded to 1/e.
+    fn decay(&self) -> Duration {
+        DECAY
     }
 
     /// The request header by which calls are kept together.
