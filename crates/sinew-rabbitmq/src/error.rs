@@ -70,6 +70,17 @@ pub enum BusError {
     /// It did not take an event.
     #[error("the broker refused the event at position {0}")]
     NotTaken(i64),
+    /// A consumer hears nothing while the publisher goes on.
+    #[error(
+        "the broker delivers nothing after position {reached}, and the publisher is at {head}: its relay is away, or the queue's \
+         leader changed and forgot its consumer; connecting anew"
+    )]
+    NothingDelivered {
+        /// The newest position that came.
+        reached: i64,
+        /// The publisher's newest.
+        head: i64,
+    },
     /// A name is too long for it.
     #[error("{what} is longer than 255 bytes, which the broker does not take: {text}")]
     TooLong {

@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -33,6 +33,10 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How often the publisher is asked how far it is, as often as it would say so over the mesh.
 const ASK: Duration = Duration::from_millis(800);
 
+/// Silence after which a consumer that the publisher is ahead of looks for its messages over a new connection. A queue whose
+/// leader died is back within a second; some are back without the consumers they had.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// One consumer's deliveries, over one connection.
 pub(super) struct Deliveries {
     consumer: Consumer,
@@ -46,6 +50,10 @@ pub(super) struct Deliveries {
     head: i64,
     /// The publisher, being asked; with what was reached when the question was put.
     asking: BoxFuture<'static, (i64, Option<i64>)>,
+    /// Since when nothing came; none while a batch is in the consumer's hands.
+    silent_since: Option<Instant>,
+    /// The head for which a new connection was tried already: it is tried once for each, whoever is to blame.
+    tried: Arc<AtomicI64>,
     /// What ends the stream, told when the batch before it is.
     ended: Option<FeedError>,
     over: bool,
@@ -73,8 +81,8 @@ impl Deliveries {
         (session, channel, consumer): (Session, Channel, Consumer),
         (name, publisher): (&str, &str),
         owner: Arc<dyn Feed>,
-        after: i64,
-        head: Option<i64>,
+        (after, head): (i64, Option<i64>),
+        tried: Arc<AtomicI64>,
     ) -> Self {
         let registry = Registry::global();
         let labels = || vec![("consumer", name.to_owned()), ("publisher", publisher.to_owned())];
@@ -91,6 +99,8 @@ impl Deliveries {
             after,
             reached: after,
             head,
+            silent_since: None,
+            tried,
             ended: None,
             over: false,
             meter,
@@ -116,6 +126,7 @@ impl Deliveries {
         if let Some(ended) = self.ended.take() {
             return Err(ended);
         }
+        let silent_since = *self.silent_since.get_or_insert_with(Instant::now);
         let mut gathered = Gathered::default();
         let mut deadline: Option<Instant> = None;
         loop {
@@ -129,6 +140,11 @@ impl Deliveries {
                     }
                     self.head = self.head.max(head);
                     if gathered.last.is_none() {
+                        if self.reached == self.head {
+                            self.silent_since = None;
+                        } else if silent_since.elapsed() >= SILENCE && self.tried.swap(self.head, Relaxed) != self.head {
+                            return Err(BusError::NothingDelivered { reached: self.reached, head: self.head }.into());
+                        }
                         return Ok(Batch { events: Vec::new(), head: self.head, receipt: None });
                     }
                 }
@@ -150,6 +166,7 @@ impl Deliveries {
                 }
             }
         }
+        self.silent_since = None;
         let Gathered { events, mut ackers, last, .. } = gathered;
         planted!(AckBeforeCommit => if let Some(last) = &last { ackers.clear(); acknowledge(last).await });
         let receipt = last.map(|last| Box::new(Delivered::new(ackers, last)) as _);

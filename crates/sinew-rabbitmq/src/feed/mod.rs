@@ -11,7 +11,7 @@ use lapin::{
 };
 use sinew_core::{BoxFuture, planted};
 use sinew_events::{Batches, Feed, FeedError, Page};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
 /// Messages in hand at most: two batches, so that the next one is here while one is taken.
 const PREFETCH: u16 = 1_000;
@@ -26,11 +26,13 @@ pub struct BusFeed {
     bus: Bus,
     publisher: String,
     owner: Arc<dyn Feed>,
+    /// The publisher's position for which a silent queue was connected to anew.
+    tried: Arc<AtomicI64>,
 }
 
 impl BusFeed {
     pub(crate) fn new(bus: Bus, publisher: &str, owner: Arc<dyn Feed>) -> Self {
-        Self { bus, publisher: publisher.to_owned(), owner }
+        Self { bus, publisher: publisher.to_owned(), owner, tried: Arc::default() }
     }
 
     async fn try_follow(&self, consumer: &str, after: i64) -> Result<Deliveries, FeedError> {
@@ -59,7 +61,8 @@ impl BusFeed {
             tracing::warn!(queue = names.queue, "the queue was not there; taking a snapshot");
             return Err(FeedError::OutOfRange);
         };
-        Ok(Deliveries::new((session, channel, deliveries), (consumer, &self.publisher), self.owner.clone(), after, head))
+        let (names, connected) = ((consumer, self.publisher.as_str()), (session, channel, deliveries));
+        Ok(Deliveries::new(connected, names, self.owner.clone(), (after, head), self.tried.clone()))
     }
 }
 

@@ -81,6 +81,23 @@ impl Receipt for Lost {
     }
 }
 
+pub(crate) async fn a_consumer_that_hears_nothing_of_what_is_there_connects_anew(stage: Stage) {
+    let world = &stage.world;
+    let (relay, _replica) = (stage.relay("a"), stage.replica("a"));
+    stage.followed().await;
+    world.change(Uuid::now_v7()).await;
+    world.copied().await;
+    relay.shutdown.cancel();
+    tokio::time::timeout(SOON, relay.task).await.expect("it leaves").unwrap();
+    world.change(Uuid::now_v7()).await;
+    let told = "the broker delivers nothing after position 1, and the publisher is at 2";
+    let so = |s: &sinew_events::SubscriptionStatus| s.trouble.as_deref().is_some_and(|trouble| trouble.contains(told));
+    world.subscription("the silence to be told", so).await;
+    let _relay = stage.relay("b");
+    world.copied().await;
+    world.subscription("all to be well", |s| s.position == Some(2) && s.trouble.is_none()).await;
+}
+
 pub(crate) async fn what_was_not_acknowledged_comes_again_and_has_no_effect(stage: Stage) {
     let world = &stage.world;
     let _relay = stage.relay("a");

@@ -23,10 +23,10 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Events that must be confirmed between one death and the next, so that each is in the middle of them.
 const BETWEEN: u64 = 25;
 
-/// How often the relay is asked for its trouble.
+/// How often the relay and the consumer are asked for their trouble.
 const ASK: Duration = Duration::from_millis(50);
 
-/// The longest time without a confirm since somebody last asked, and what the relay said in it.
+/// The longest time without a confirm since somebody last asked, and what the relay and the consumer said in it.
 struct Silence {
     seen: u64,
     since: Instant,
@@ -135,17 +135,19 @@ async fn listen(stages: &[Stage; 2], quiet: &[Mutex<Silence>; 2]) {
     }
 }
 
-/// Asks the relay for its trouble for ever.
+/// Asks the relay and the consumer for their trouble for ever.
 async fn ask(stage: &Stage, quiet: &Mutex<Silence>) {
     let mut asks = interval(ASK);
     loop {
         asks.tick().await;
         let all = stage.world.admin().list().await.unwrap_or_default();
-        let trouble = all.into_iter().find(|s| s.consumer == "bus").and_then(|s| s.trouble);
         let mut quiet = quiet.lock().unwrap();
-        if let Some(trouble) = trouble.filter(|trouble| !quiet.told.iter().any(|told| told.ends_with(trouble))) {
-            let told = format!("{:?}: {trouble}", quiet.since.elapsed());
-            quiet.told.push(told);
+        for (consumer, trouble) in all.into_iter().filter_map(|s| Some((s.consumer, s.trouble?))) {
+            let told = format!("{consumer}: {trouble}");
+            if !quiet.told.iter().any(|before| before.ends_with(&told)) {
+                let told = format!("{:?}: {told}", quiet.since.elapsed());
+                quiet.told.push(told);
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ on_both! { on_one_broker }
 scenarios! {
     following::everything_published_takes_effect_once_and_in_order
     following::a_new_consumer_takes_the_snapshot_while_events_flow
+    following::a_consumer_that_hears_nothing_of_what_is_there_connects_anew
     following::what_was_not_acknowledged_comes_again_and_has_no_effect
     following::a_frozen_consumer_disturbs_nothing
     following::a_queue_that_was_lost_is_made_up_for_by_the_snapshot
