@@ -95,7 +95,8 @@ fn describe(shared: &Shared) -> DestinationStatus {
             Phase::Failed(error) => ConnectionState::Failed { error: error.clone() },
         },
         connections: member.connections.len(),
-        breaker: member.endpoint.breaker.describe(),
+        breaker: member.endpoint.breakers.of(None).describe(),
+        method_breakers: shared.breakers.describe(&member.endpoint.breakers),
         ejected: member.ejected,
         in_flight: member.endpoint.in_flight.load(Relaxed),
     });

@@ -61,6 +61,9 @@ pub struct ConnectionConfig {
 pub struct BreakerConfig {
     /// Consecutive failures that open it, 1 to 255. Default 5: rarer than chance at any error rate one can live with.
     pub failures: u8,
+    /// The share of failures that opens it, whatever their order. Default none: an endpoint that fails some of its calls is
+    /// given fewer by peak EWMA, and outlier detection compares it with the others first.
+    pub rate: Option<FailureRate>,
     /// How long it stays open. Default 30 s.
     pub open_for: Duration,
     /// How long instead when there are several endpoints and all of their breakers are open. Default 1 s: what failed is then
@@ -70,6 +73,17 @@ pub struct BreakerConfig {
     pub probes: u8,
     /// Successes that close it again, 1 to 15. Default 3.
     pub successes: u8,
+}
+
+/// Opens a breaker by the share of calls that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureRate {
+    /// So many failures of a hundred calls, or more; 1 to 100.
+    pub percent: u8,
+    /// Among the calls of the last so long, to a tenth of it; 10 ms or longer.
+    pub window: Duration,
+    /// Only when there were so many calls in it, at least 1.
+    pub minimum: u32,
 }
 
 impl BreakerConfig {
@@ -158,7 +172,14 @@ impl Default for ConnectionConfig {
 
 impl Default for BreakerConfig {
     fn default() -> Self {
-        Self { failures: 5, open_for: Duration::from_secs(30), all_open_for: Duration::from_secs(1), probes: 3, successes: 3 }
+        Self {
+            failures: 5,
+            rate: None,
+            open_for: Duration::from_secs(30),
+            all_open_for: Duration::from_secs(1),
+            probes: 3,
+            successes: 3,
+        }
     }
 }
 
@@ -197,6 +218,9 @@ impl Config {
             (connection.suspect_after <= connection.keepalive_timeout, "connection.suspect_after", "at most keepalive_timeout"),
             (connection.max_per_endpoint >= 1, "connection.max_per_endpoint", "at least 1"),
             (breaker.failures >= 1, "breaker.failures", "1 to 255"),
+            (breaker.rate.is_none_or(|rate| (1..=100).contains(&rate.percent)), "breaker.rate.percent", "1 to 100"),
+            (breaker.rate.is_none_or(|rate| rate.minimum >= 1), "breaker.rate.minimum", "at least 1"),
+            (breaker.rate.is_none_or(|rate| rate.window >= Duration::from_millis(10)), "breaker.rate.window", "at least 10 ms"),
             (breaker.probes >= 1, "breaker.probes", "1 to 255"),
             ((1..=15).contains(&breaker.successes), "breaker.successes", "1 to 15"),
             ((0.0..=1.0).contains(&self.locality.panic_threshold), "locality.panic_threshold", "0 to 1"),

@@ -30,6 +30,8 @@ pub struct EndpointStatus {
     pub connections: usize,
     /// Whether its breaker lets calls through.
     pub breaker: BreakerState,
+    /// The methods that have a breaker of their own there which is not closed.
+    pub method_breakers: Vec<(Arc<str>, BreakerState)>,
     /// Whether it is left out for now, because it fails far more often than the others.
     pub ejected: bool,
     /// Calls under way.

@@ -2,7 +2,7 @@
 
 use crate::{
     balance::Picked,
-    breaker::{Breaker, Permit},
+    breaker::{Breakers, Permit},
     call::Call,
     connection::{self, Outgoing, Streaming},
     ending::{Witness, Witnessed},
@@ -36,7 +36,7 @@ pub(crate) struct Endpoint {
     pub(crate) number: u64,
     /// `order-0 (10.0.0.1:50051)`, for errors and logs.
     pub(crate) name: Arc<str>,
-    pub(crate) breaker: Breaker,
+    pub(crate) breakers: Breakers,
     pub(crate) latency: Latency,
     pub(crate) tally: Tally,
     pub(crate) in_flight: AtomicUsize,
@@ -150,9 +150,11 @@ impl Attempt {
             Verdict::Failure => self.endpoint.latency.failed(self.started, now),
             Verdict::Neutral => {}
         }
-        if self.endpoint.breaker.settle(self.permit, verdict, || now) {
+        let own = self.method.breaker;
+        if self.endpoint.breakers.of(own).settle(self.permit, verdict, || now) {
             self.endpoint.breakers_opened.fetch_add(1, Relaxed);
-            tracing::info!(endpoint = %self.endpoint.name, %code, "breaker opened");
+            let method = own.map(|_| &*self.method.policy.path);
+            tracing::info!(endpoint = %self.endpoint.name, method, %code, "breaker opened");
         }
         self.method.attempts.in_flight.fetch_sub(1, Relaxed);
         self.method.attempts.record(code, now.saturating_duration_since(self.started));
@@ -190,7 +192,7 @@ impl Endpoint {
         Self {
             number: 0,
             name: name.clone(),
-            breaker: Breaker::new(crate::config::BreakerConfig::default(), now),
+            breakers: crate::breaker::Plan::of_test().breakers(now),
             latency: Latency::new(crate::latency::DECAY, now),
             tally: Tally::default(),
             in_flight: Default::default(),

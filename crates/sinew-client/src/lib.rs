@@ -28,11 +28,12 @@ mod request_body;
 mod retry;
 mod snapshot;
 mod stack;
+mod sync;
 
 pub use balance::Unavailable;
 pub use channel::{Channel, ResponseBody, ResponseFuture};
 pub use client::{Client, Ports};
-pub use config::{BreakerConfig, Config, ConfigError, ConnectionConfig, LimitsConfig, LocalityConfig, RetryConfig};
+pub use config::{BreakerConfig, Config, ConfigError, ConnectionConfig, FailureRate, LimitsConfig, LocalityConfig, RetryConfig};
 pub use connection::TcpConnector;
 pub use describe::{BreakerState, ConnectionState, DestinationStatus, EndpointStatus};
 pub use error::Error;

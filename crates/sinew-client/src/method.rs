@@ -1,6 +1,6 @@
 //! What a destination knows of each of its methods, resolved at the first call and found without locks afterwards.
 
-use crate::headers;
+use crate::{breaker::Plan, headers};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use sinew_core::{
@@ -18,6 +18,8 @@ const UNKNOWN_MAX: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Method {
     pub(crate) policy: Arc<MethodPolicy>,
+    /// Which breaker of an endpoint's methods is its own, if one is.
+    pub(crate) breaker: Option<usize>,
     /// `grpc-timeout` for the policy's own time-out, encoded once.
     pub(crate) timeout_header: Option<HeaderValue>,
     /// One record per call.
@@ -31,14 +33,15 @@ pub(crate) struct Method {
 pub(crate) struct Methods {
     service: ServiceName,
     policies: Arc<Policies>,
+    breakers: Arc<Plan>,
     known: ArcSwap<HashMap<Arc<str>, Arc<Method>>>,
     other: Arc<Method>,
 }
 
 impl Methods {
-    pub(crate) fn new(service: &ServiceName, policies: Arc<Policies>) -> Self {
-        let other = Method::new(service, Arc::new(MethodPolicy::unknown("other")));
-        Self { service: service.clone(), policies, known: ArcSwap::default(), other: Arc::new(other) }
+    pub(crate) fn new(service: &ServiceName, policies: Arc<Policies>, breakers: Arc<Plan>) -> Self {
+        let other = Method::new(service, Arc::new(MethodPolicy::unknown("other")), None);
+        Self { service: service.clone(), policies, breakers, known: ArcSwap::default(), other: Arc::new(other) }
     }
 
     /// The method with this path.
@@ -61,7 +64,8 @@ impl Methods {
                 Arc::new(MethodPolicy::unknown(path))
             }
         };
-        let method = Arc::new(Method::new(&self.service, policy));
+        let breaker = self.breakers.position(path);
+        let method = Arc::new(Method::new(&self.service, policy, breaker));
         self.known.rcu(|known| {
             let mut known = HashMap::clone(known);
             known.entry(path.into()).or_insert_with(|| method.clone());
@@ -72,7 +76,7 @@ impl Methods {
 }
 
 impl Method {
-    fn new(service: &ServiceName, policy: Arc<MethodPolicy>) -> Self {
+    fn new(service: &ServiceName, policy: Arc<MethodPolicy>, breaker: Option<usize>) -> Self {
         let series =
             |side| Registry::global().calls(CallKey { side, service: service.as_str().into(), method: policy.path.clone() });
         Self {
@@ -80,6 +84,7 @@ impl Method {
             calls: series(Side::Client),
             attempts: series(Side::Attempt),
             policy,
+            breaker,
         }
     }
 }
@@ -87,12 +92,15 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::{Methods, UNKNOWN_MAX};
-    use sinew_core::ServiceName;
+    use crate::{breaker::Plan, config::BreakerConfig};
+    use sinew_core::{Policies, ServiceName};
     use std::sync::Arc;
 
     #[test]
     fn strangers_beyond_the_cap_share_one_entry() {
-        let methods = Methods::new(&ServiceName::new("m").expect("valid"), Arc::default());
+        let (service, policies) = (ServiceName::new("m").expect("valid"), Arc::<Policies>::default());
+        let breakers = Plan::new(&service, &policies, BreakerConfig::default());
+        let methods = Methods::new(&service, policies, Arc::new(breakers));
         let first = methods.get("/a.B/0");
         for n in 1..UNKNOWN_MAX {
             assert!(!Arc::ptr_eq(&methods.get(&format!("/a.B/{n}")), &first));

@@ -4,6 +4,7 @@
 
 mod rules {
     mod balance;
+    mod breaker;
     mod connection;
     mod deadline;
     mod discovery;

@@ -6,7 +6,9 @@
 
 use crate::{
     InvalidName, ServiceName,
-    service_config::{Balancing, ConfigError, OutlierDetectionConfig, RetryPolicy, RetryThrottling, ServiceConfig},
+    service_config::{
+        Balancing, CircuitBreakerConfig, ConfigError, OutlierDetectionConfig, RetryPolicy, RetryThrottling, ServiceConfig,
+    },
 };
 use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
 
@@ -109,6 +111,8 @@ pub struct MethodPolicy {
     pub wait_for_ready: bool,
     /// When to try again; only where the method may be repeated.
     pub retry: Option<RetryPolicy>,
+    /// The breaker that it has for itself at each endpoint, where it has one.
+    pub breaker: Option<CircuitBreakerConfig>,
     /// Largest request sent, in bytes.
     pub max_request_bytes: Option<u32>,
     /// Largest response taken, in bytes.
@@ -126,6 +130,7 @@ impl MethodPolicy {
             timeout: None,
             wait_for_ready: false,
             retry: None,
+            breaker: None,
             max_request_bytes: None,
             max_response_bytes: None,
         }
@@ -139,6 +144,8 @@ pub struct DestinationPolicy {
     pub balancing: Option<Balancing>,
     /// Whom to leave out.
     pub outliers: Option<OutlierDetectionConfig>,
+    /// When an endpoint that fails is left alone, where the client's own settings are not meant.
+    pub breaker: Option<CircuitBreakerConfig>,
     /// When to pause retries.
     pub throttling: Option<RetryThrottling>,
     /// The gRPC services it serves.
@@ -213,6 +220,7 @@ impl Policies {
             let destination = DestinationPolicy {
                 balancing: balancing.cloned(),
                 outliers,
+                breaker: config.sinew_circuit_breaker,
                 throttling: config.retry_throttling,
                 grpc_services: table.services.iter().map(|s| s.name).collect(),
             };
@@ -280,6 +288,7 @@ fn resolve_method(
         timeout: config.and_then(|c| c.timeout).or(default),
         wait_for_ready: config.and_then(|c| c.wait_for_ready).unwrap_or(false),
         retry,
+        breaker: config.and_then(|c| c.sinew_circuit_breaker),
         max_request_bytes: config.and_then(|c| c.max_request_message_bytes),
         max_response_bytes: config.and_then(|c| c.max_response_message_bytes),
     })

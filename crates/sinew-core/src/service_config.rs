@@ -8,10 +8,12 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use std::time::Duration;
 
 mod balancing;
+mod breaking;
 
 pub use balancing::{
     Balancing, FailurePercentageEjection, MaglevConfig, OutlierDetectionConfig, RingHashConfig, SuccessRateEjection,
 };
+pub use breaking::{CircuitBreakerConfig, FailureRateConfig};
 
 /// A parsed service config.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -26,6 +28,9 @@ pub struct ServiceConfig {
     /// Stops retries while a server mostly fails (gRFC A6).
     #[serde(default)]
     pub retry_throttling: Option<RetryThrottling>,
+    /// When an endpoint that fails its calls is left alone.
+    #[serde(default)]
+    pub sinew_circuit_breaker: Option<CircuitBreakerConfig>,
 }
 
 /// Settings of the methods it names.
@@ -49,6 +54,9 @@ pub struct MethodConfig {
     /// When and how to try again.
     #[serde(default)]
     pub retry_policy: Option<RetryPolicy>,
+    /// When a method that an endpoint fails is not asked of it for a while; the endpoint's other methods go on.
+    #[serde(default)]
+    pub sinew_circuit_breaker: Option<CircuitBreakerConfig>,
 }
 
 /// Names a method, a service (no method) or everything (neither).
@@ -123,6 +131,11 @@ impl ServiceConfig {
         {
             return Err(("retryThrottling".into(), "maxTokens must be 1 to 1000 and tokenRatio above 0".into()));
         }
+        let breaker = |at: String, breaker: &Option<CircuitBreakerConfig>| {
+            let checked = breaker.as_ref().map_or(Ok(()), CircuitBreakerConfig::check);
+            checked.map_err(|(field, why)| (format!("{at}sinewCircuitBreaker.{field}"), why.into()))
+        };
+        breaker(String::new(), &self.sinew_circuit_breaker)?;
         for (i, balancing) in self.load_balancing_config.iter().enumerate() {
             balancing.check().map_err(|(field, why)| (format!("loadBalancingConfig[{i}].{field}"), why.into()))?;
         }
@@ -135,6 +148,7 @@ impl ServiceConfig {
                     return Err((format!("methodConfig[{i}].name[{j}]"), "a method without its service".into()));
                 }
             }
+            breaker(format!("methodConfig[{i}]."), &method.sinew_circuit_breaker)?;
             if let Some(retry) = &method.retry_policy {
                 retry.check().map_err(|(field, why)| (format!("methodConfig[{i}].retryPolicy.{field}"), why.into()))?;
             }
@@ -229,6 +243,7 @@ mod tests {
     #[test]
     fn refusals_name_the_place() {
         let retry = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"retryPolicy":{{{fields}}}}}]}}"#);
+        let breaker = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"sinewCircuitBreaker":{{{fields}}}}}]}}"#);
         let balancing = |policy: &str| format!(r#"{{"loadBalancingConfig":[{policy}]}}"#);
         let outliers = |field: &str| {
             balancing(&format!(r#"{{"outlier_detection_experimental":{{"childPolicy":[{{"round_robin":{{}}}}],{field}}}}}"#))
@@ -264,6 +279,15 @@ mod tests {
             (retry(&format!(r#""maxAttempts":9,{good}"#)), "retryPolicy.maxAttempts"),
             (retry(&format!(r#""maxAttempts":2,{}"#, good.replace("UNAVAILABLE", "DOWN"))), "retryableStatusCodes"),
             (r#"{"retryThrottling":{"maxTokens":0,"tokenRatio":1}}"#.to_owned(), "retryThrottling"),
+            (r#"{"sinewCircuitBreaker":{"consecutiveFailures":0}}"#.to_owned(), "at sinewCircuitBreaker.consecutiveFailures"),
+            (r#"{"sinewCircuitBreaker":{"consecutiveFailures":300}}"#.to_owned(), "sinewCircuitBreaker.consecutiveFailures"),
+            (r#"{"sinewCircuitBreaker":{"failures":3}}"#.to_owned(), "sinewCircuitBreaker"),
+            (breaker(r#""failureRate":{"percent":0}"#), "methodConfig[0].sinewCircuitBreaker.failureRate.percent"),
+            (breaker(r#""failureRate":{"percent":50,"window":"2h"}"#), "sinewCircuitBreaker.failureRate.window"),
+            (breaker(r#""failureRate":{"percent":50,"window":"7200s"}"#), "sinewCircuitBreaker.failureRate.window"),
+            (breaker(r#""failureRate":{"percent":50,"minimumRequests":0}"#), "failureRate.minimumRequests"),
+            (breaker(r#""successes":16"#), "methodConfig[0].sinewCircuitBreaker.successes"),
+            (breaker(r#""probes":0"#), "methodConfig[0].sinewCircuitBreaker.probes"),
             ("{} x".to_owned(), "the end"),
         ] {
             let error = refused(&json);

@@ -87,7 +87,7 @@ where
 
     fn call(&mut self, call: Call<RequestBody<B>>) -> ResponseFuture<B> {
         let key = self.destination.policy.header().and_then(|name| policy::key(&call.headers, name));
-        let wish = Wish { key, avoid: call.avoid };
+        let wish = Wish { key, avoid: call.avoid, breaker: call.method.breaker };
         match pick(&self.destination, call.now, wish) {
             Ok(picked) => ResponseFuture::sending(picked, call, &self.destination),
             Err(_) => {
@@ -171,6 +171,8 @@ struct Wish {
     key: Option<u64>,
     /// Whom to take last: the endpoint of the attempt before.
     avoid: Option<u64>,
+    /// Which breaker is asked: the method's own, or the endpoint's.
+    breaker: Option<usize>,
 }
 
 /// Why nobody was picked, beyond what the snapshot itself says.
@@ -189,7 +191,7 @@ struct Passed {
 /// A place among the calls that wait; given back when dropped.
 struct Pending(Arc<Shared>);
 
-fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result<Picked, Passed> {
+fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) -> Result<Picked, Passed> {
     if destination.in_flight.load(Relaxed) >= destination.config.limits.max_requests {
         return Err(Passed { limited: true, ..Passed::default() });
     }
@@ -209,19 +211,25 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid }: Wish) -> Result
     let candidates = || order().filter(|r| !avoided(r)).chain(order().filter(avoided));
     let take_one = |ahead: Duration| {
         let mut passed = Passed::default();
-        candidates().find_map(|ready| take(ready, destination, now, ahead, &mut passed)).ok_or(passed)
+        candidates().find_map(|ready| take(ready, breaker, destination, (now, ahead), &mut passed)).ok_or(passed)
     };
     let picked = take_one(Duration::ZERO);
     // Not one is healthy: their breakers are probed sooner.
     let all_open = |passed: &Passed| passed.open > 1 && passed.open == snapshot.ready().count();
     match picked {
-        Err(passed) if all_open(&passed) => take_one(destination.config.breaker.sooner()),
+        Err(passed) if all_open(&passed) => take_one(destination.breakers.of(breaker).sooner()),
         picked => picked,
     }
 }
 
 /// Takes a slot and a permit of one endpoint, or notes why not. Breakers are asked as if it were so much later.
-fn take(ready: &Ready, destination: &Shared, now: Instant, ahead: Duration, passed: &mut Passed) -> Option<Picked> {
+fn take(
+    ready: &Ready,
+    breaker: Option<usize>,
+    destination: &Shared,
+    (now, ahead): (Instant, Duration),
+    passed: &mut Passed,
+) -> Option<Picked> {
     let slot = match ready.connections.as_slice() {
         [only] => only.reserve(),
         several => several.iter().min_by_key(|c| c.streams()).and_then(|c| c.reserve()),
@@ -232,7 +240,7 @@ fn take(ready: &Ready, destination: &Shared, now: Instant, ahead: Duration, pass
         destination.crowded(&ready.endpoint);
         return None;
     };
-    match ready.endpoint.breaker.acquire(now + ahead) {
+    match ready.endpoint.breakers.of(breaker).acquire(now + ahead) {
         Ok(permit) => Some(Picked { endpoint: ready.endpoint.clone(), permit, slot }),
         Err(refused) => {
             passed.open += 1;

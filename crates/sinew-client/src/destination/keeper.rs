@@ -7,7 +7,6 @@
 use super::Shared;
 use crate::{
     backoff,
-    breaker::Breaker,
     config::ConnectionConfig,
     connection::{self, Connection, Event, Happened},
     endpoint::Endpoint,
@@ -156,7 +155,7 @@ impl Keeper {
         let endpoint = Endpoint {
             number: self.number(),
             name: registered.to_string().into(),
-            breaker: Breaker::new(self.shared.config.breaker, now),
+            breakers: self.shared.breakers.breakers(now),
             latency: Latency::new(self.shared.policy.decay(), now),
             tally: Default::default(),
             in_flight: Default::default(),
@@ -218,7 +217,7 @@ impl Keeper {
                 let first = slot.conns.iter().filter(|conn| matches!(conn.stage, Stage::Open { .. })).count() == 1;
                 slot.failures = 0;
                 slot.endpoint.crowded.store(false, Relaxed);
-                slot.endpoint.breaker.reconnected();
+                slot.endpoint.breakers.reconnected();
                 if first {
                     slot.endpoint.latency.forget(Instant::now());
                 }

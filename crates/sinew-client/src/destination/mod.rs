@@ -4,6 +4,7 @@ mod keeper;
 
 use crate::{
     balance::{self, Policy},
+    breaker::Plan,
     client::Ports,
     config::Config,
     endpoint::Endpoint,
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) methods: Methods,
     pub(crate) policy: Box<dyn Policy>,
+    pub(crate) breakers: Arc<Plan>,
     outliers: Option<OutlierDetectionConfig>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// Counts snapshots, for calls that wait for the next one.
@@ -63,13 +65,15 @@ impl Destination {
         let snapshot = Snapshot::new(State::Unknown, Vec::new(), &*spread, &config.locality, None);
         // A service name is a DNS label, and every DNS label an authority.
         let authority = Authority::try_from(service.as_str()).unwrap_or(Authority::from_static("invalid"));
+        let breakers = Arc::new(Plan::new(service, policies, config.breaker));
         let shared = Arc::new(Shared {
             service: service.clone(),
             authority,
             config: config.clone(),
             ports: ports.clone(),
-            methods: Methods::new(service, policies.clone()),
+            methods: Methods::new(service, policies.clone(), breakers.clone()),
             policy: spread,
+            breakers,
             outliers: policy.and_then(|p| p.outliers.clone()),
             snapshot: ArcSwap::from_pointee(snapshot),
             changed: watch::Sender::new(0),

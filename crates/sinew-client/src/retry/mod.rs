@@ -11,6 +11,8 @@
 //! call that is itself a repetition gets no policy retries: three layers of three attempts would make 27 calls of one.
 
 mod budget;
+#[cfg(test)]
+mod budget_tests;
 mod held;
 
 pub(crate) use budget::{Budget, Throttle};
