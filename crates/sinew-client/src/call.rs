@@ -22,8 +22,28 @@ pub(crate) struct Call<B> {
     pub(crate) now: Instant,
     /// When the caller stops waiting, and how long that was at the beginning.
     pub(crate) deadline: Option<Deadline>,
-    /// The endpoint that failed the attempt before; another one is preferred.
-    pub(crate) avoid: Option<u64>,
+    /// The endpoints that had the attempts before; others are preferred.
+    pub(crate) avoid: Avoid,
+}
+
+/// Up to four endpoints, by number: as many as a call of five attempts has behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Avoid([u64; 4]);
+
+impl Avoid {
+    /// One more; the oldest of five is forgotten.
+    pub(crate) fn add(&mut self, endpoint: u64) {
+        if !self.contains(endpoint) {
+            self.0.rotate_right(1);
+            self.0[0] = endpoint;
+        }
+    }
+
+    /// Whether this one is among them.
+    pub(crate) fn contains(&self, endpoint: u64) -> bool {
+        // The usual call has none.
+        self.0[0] != 0 && self.0.contains(&endpoint)
+    }
 }
 
 /// The end of a call's time.

@@ -1,7 +1,7 @@
 //! The channel: what generated clients run on.
 
 use crate::{
-    call::Call,
+    call::{Avoid, Call},
     deadline,
     destination::Destination,
     observe, retry,
@@ -74,7 +74,7 @@ where
             body,
             now: Instant::now(),
             deadline: None,
-            avoid: None,
+            avoid: Avoid::default(),
         };
         ResponseFuture { inner: self.stack.call(call), destination: Some(self.destination.clone()) }
     }

@@ -10,6 +10,7 @@ mod rules {
     mod discovery;
     mod generated;
     mod going_away;
+    mod hedging;
     mod observe;
     mod retry;
     mod streams;

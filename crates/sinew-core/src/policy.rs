@@ -7,7 +7,8 @@
 use crate::{
     InvalidName, ServiceName,
     service_config::{
-        Balancing, CircuitBreakerConfig, ConfigError, OutlierDetectionConfig, RetryPolicy, RetryThrottling, ServiceConfig,
+        Balancing, CircuitBreakerConfig, ConfigError, HedgingPolicy, OutlierDetectionConfig, RetryPolicy, RetryThrottling,
+        ServiceConfig,
     },
 };
 use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
@@ -111,6 +112,8 @@ pub struct MethodPolicy {
     pub wait_for_ready: bool,
     /// When to try again; only where the method may be repeated.
     pub retry: Option<RetryPolicy>,
+    /// When to ask another endpoint as well; only where the method may be repeated.
+    pub hedging: Option<HedgingPolicy>,
     /// The breaker that it has for itself at each endpoint, where it has one.
     pub breaker: Option<CircuitBreakerConfig>,
     /// Largest request sent, in bytes.
@@ -120,6 +123,11 @@ pub struct MethodPolicy {
 }
 
 impl MethodPolicy {
+    /// Whether its calls are made again, or several times at once, as they go.
+    pub fn is_repeated(&self) -> bool {
+        self.retry.is_some() || self.hedging.is_some()
+    }
+
     /// What holds for a method that no policy knows: no time-out, no retry, internal.
     pub fn unknown(path: &str) -> Self {
         Self {
@@ -130,6 +138,7 @@ impl MethodPolicy {
             timeout: None,
             wait_for_ready: false,
             retry: None,
+            hedging: None,
             breaker: None,
             max_request_bytes: None,
             max_response_bytes: None,
@@ -176,13 +185,15 @@ pub enum PolicyError {
         /// What it named.
         method: String,
     },
-    /// A retry policy for a method that must not be repeated.
-    #[error("service config of {of}: {method} has a retry policy but declares no idempotency_level, so it must not be repeated")]
+    /// A retry or hedging policy for a method that must not be repeated.
+    #[error("service config of {of}: {method} has a {policy} but declares no idempotency_level, so it must not be repeated")]
     NotRepeatable {
         /// Whose config.
         of: &'static str,
         /// The method.
         method: &'static str,
+        /// `retryPolicy` or `hedgingPolicy`.
+        policy: &'static str,
     },
     /// Two services serve the same gRPC service.
     #[error("{first} and {second} both claim {grpc_service}")]
@@ -271,13 +282,15 @@ fn resolve_method(
     let name = method.path.rsplit('/').next().unwrap_or_default();
     let config = config.method(service.name, name);
     let mut retry = config.and_then(|c| c.retry_policy.clone());
-    if retry.is_some() && !method.idempotency.repeatable() {
+    let mut hedging = config.and_then(|c| c.hedging_policy.clone());
+    if (retry.is_some() || hedging.is_some()) && !method.idempotency.repeatable() {
         let named = |n: &crate::service_config::MethodName| n.service == service.name && n.method == name;
         if config.is_some_and(|c| c.name.iter().any(named)) {
-            return Err(PolicyError::NotRepeatable { of: table.name, method: method.path });
+            let policy = if retry.is_some() { "retryPolicy" } else { "hedgingPolicy" };
+            return Err(PolicyError::NotRepeatable { of: table.name, method: method.path, policy });
         }
         // A default for a whole service covers those of its methods that may be repeated.
-        retry = None;
+        (retry, hedging) = (None, None);
     }
     let default = (method.kind == MethodKind::Unary).then_some(DEFAULT_TIMEOUT);
     Ok(MethodPolicy {
@@ -288,6 +301,7 @@ fn resolve_method(
         timeout: config.and_then(|c| c.timeout).or(default),
         wait_for_ready: config.and_then(|c| c.wait_for_ready).unwrap_or(false),
         retry,
+        hedging,
         breaker: config.and_then(|c| c.sinew_circuit_breaker),
         max_request_bytes: config.and_then(|c| c.max_request_message_bytes),
         max_response_bytes: config.and_then(|c| c.max_response_message_bytes),
@@ -328,9 +342,16 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_for_a_method_that_must_not_be_repeated_is_refused() {
-        let config = format!(r#"{{"methodConfig":[{{"name":[{{"service":"a.B","method":"Put"}}],"retryPolicy":{RETRY}}}]}}"#);
-        assert!(matches!(resolve(config), Err(PolicyError::NotRepeatable { method: "/a.B/Put", .. })));
+    fn a_repetition_of_a_method_that_must_not_be_repeated_is_refused() {
+        for (policy, fields) in [("retryPolicy", RETRY), ("hedgingPolicy", r#"{"maxAttempts":2}"#)] {
+            let config = |method| format!(r#"{{"methodConfig":[{{"name":[{{"service":"a.B"{method}}}],"{policy}":{fields}}}]}}"#);
+            let text = resolve(config(r#","method":"Put""#)).expect_err("refused").to_string();
+            assert!(text.contains("/a.B/Put") && text.contains(policy), "{text}");
+            // Of a whole service it covers those that may be.
+            let policies = resolve(config("")).expect("valid");
+            let repeats = |path| policies.method(path).is_some_and(|m| m.retry.is_some() || m.hedging.is_some());
+            assert!(repeats("/a.B/Get") && !repeats("/a.B/Put"));
+        }
     }
 
     #[test]

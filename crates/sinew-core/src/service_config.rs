@@ -54,6 +54,9 @@ pub struct MethodConfig {
     /// When and how to try again.
     #[serde(default)]
     pub retry_policy: Option<RetryPolicy>,
+    /// When to ask another endpoint as well, before the first has answered; not beside a retry policy.
+    #[serde(default)]
+    pub hedging_policy: Option<HedgingPolicy>,
     /// When a method that an endpoint fails is not asked of it for a while; the endpoint's other methods go on.
     #[serde(default)]
     pub sinew_circuit_breaker: Option<CircuitBreakerConfig>,
@@ -88,6 +91,20 @@ pub struct RetryPolicy {
     /// Answers after which to try again.
     #[serde(deserialize_with = "codes")]
     pub retryable_status_codes: Vec<Code>,
+}
+
+/// When to ask another endpoint as well (gRFC A6).
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HedgingPolicy {
+    /// Attempts in all, the first included: 2 to 5.
+    pub max_attempts: u32,
+    /// How long to wait for an answer before the next attempt is made beside it. Default 0: all at once.
+    #[serde(default, deserialize_with = "duration")]
+    pub hedging_delay: Duration,
+    /// Answers after which the other attempts go on; any other is the call's. Default none.
+    #[serde(default, deserialize_with = "codes")]
+    pub non_fatal_status_codes: Vec<Code>,
 }
 
 /// Token bucket that pauses retries (gRFC A6): a failure takes 1, a success gives `token_ratio`, and retries happen
@@ -149,6 +166,13 @@ impl ServiceConfig {
                 }
             }
             breaker(format!("methodConfig[{i}]."), &method.sinew_circuit_breaker)?;
+            let hedged = method.hedging_policy.as_ref();
+            if hedged.is_some_and(|hedging| !(2..=5).contains(&hedging.max_attempts)) {
+                return Err((format!("methodConfig[{i}].hedgingPolicy.maxAttempts"), "must be 2 to 5".into()));
+            }
+            if hedged.is_some() && method.retry_policy.is_some() {
+                return Err((format!("methodConfig[{i}].hedgingPolicy"), "must not be beside a retryPolicy (gRFC A6)".into()));
+            }
             if let Some(retry) = &method.retry_policy {
                 retry.check().map_err(|(field, why)| (format!("methodConfig[{i}].retryPolicy.{field}"), why.into()))?;
             }
@@ -244,6 +268,7 @@ mod tests {
     fn refusals_name_the_place() {
         let retry = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"retryPolicy":{{{fields}}}}}]}}"#);
         let breaker = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"sinewCircuitBreaker":{{{fields}}}}}]}}"#);
+        let hedging = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"hedgingPolicy":{{{fields}}}}}]}}"#);
         let balancing = |policy: &str| format!(r#"{{"loadBalancingConfig":[{policy}]}}"#);
         let outliers = |field: &str| {
             balancing(&format!(r#"{{"outlier_detection_experimental":{{"childPolicy":[{{"round_robin":{{}}}}],{field}}}}}"#))
@@ -254,7 +279,14 @@ mod tests {
             (r#"{"methodConfig":[{"name":[]}]}"#.to_owned(), "methodConfig[0].name"),
             (r#"{"methodConfig":[{"name":[{"method":"M"}]}]}"#.to_owned(), "methodConfig[0].name[0]"),
             (r#"{"methodConfig":[{"name":[{}],"timeout":"1m"}]}"#.to_owned(), "methodConfig[0].timeout"),
-            (r#"{"methodConfig":[{"name":[{}],"hedgingPolicy":{}}]}"#.to_owned(), "hedgingPolicy"),
+            (hedging(""), "methodConfig[0].hedgingPolicy"),
+            (hedging(r#""maxAttempts":1"#), "methodConfig[0].hedgingPolicy.maxAttempts"),
+            (hedging(r#""maxAttempts":2,"nonFatalStatusCodes":["OK"]"#), "hedgingPolicy.nonFatalStatusCodes"),
+            (
+                hedging(r#""maxAttempts":2"#)
+                    .replace("\"hedgingPolicy\"", &format!(r#""retryPolicy":{{"maxAttempts":2,{good}}},"hedgingPolicy""#)),
+                "methodConfig[0].hedgingPolicy: must not be beside a retryPolicy",
+            ),
             (r#"{"loadBalancingConfig":[{"pick_first":{}}]}"#.to_owned(), "loadBalancingConfig[0]"),
             (balancing(r#"{"ring_hash_experimental":{}}"#), "loadBalancingConfig[0].ring_hash_experimental"),
             (balancing(r#"{"ring_hash_experimental":{"requestHashHeader":"a b"}}"#), "ring_hash_experimental.requestHashHeader"),

@@ -23,7 +23,7 @@ pub use unavailable::Unavailable;
 
 use crate::{
     breaker::Permit,
-    call::Call,
+    call::{Avoid, Call},
     connection::Slot,
     destination::Shared,
     endpoint::{self, Endpoint},
@@ -131,6 +131,21 @@ where
     }
 }
 
+/// An attempt under way that can say whom it went to.
+pub(crate) trait Addressed {
+    /// The endpoint's number; none while it waits for one.
+    fn endpoint(&self) -> Option<u64>;
+}
+
+impl<B> Addressed for ResponseFuture<B> {
+    fn endpoint(&self) -> Option<u64> {
+        match self {
+            Self::Waiting { .. } => None,
+            Self::Sending { by, .. } => Some(*by),
+        }
+    }
+}
+
 impl<B> Future for ResponseFuture<B>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
@@ -169,8 +184,8 @@ where
 struct Wish {
     /// The hash of the header that keeps calls together, if the policy has one and the call has it.
     key: Option<u64>,
-    /// Whom to take last: the endpoint of the attempt before.
-    avoid: Option<u64>,
+    /// Whom to take last: the endpoints of the attempts before.
+    avoid: Avoid,
     /// Which breaker is asked: the method's own, or the endpoint's.
     breaker: Option<usize>,
 }
@@ -207,7 +222,7 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
         let others = snapshot.levels.iter().enumerate().filter(move |(n, _)| *n != at).flat_map(|(_, level)| &level.ready);
         from.iter().chain(before).chain(others)
     };
-    let avoided = |ready: &&Ready| avoid == Some(ready.endpoint.number);
+    let avoided = |ready: &&Ready| avoid.contains(ready.endpoint.number);
     let candidates = || order().filter(|r| !avoided(r)).chain(order().filter(avoided));
     let take_one = |ahead: Duration| {
         let mut passed = Passed::default();

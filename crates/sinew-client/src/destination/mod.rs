@@ -122,7 +122,9 @@ pub(crate) struct Series {
     ejections: Arc<AtomicU64>,
     pub(crate) retries: Arc<AtomicU64>,
     pub(crate) transparent_retries: Arc<AtomicU64>,
-    /// Retries that the budget or the throttle forbade.
+    /// Attempts made beside others that had not answered yet.
+    pub(crate) hedges: Arc<AtomicU64>,
+    /// Retries and hedges that the budget or the throttle forbade.
     pub(crate) retries_refused: Arc<AtomicU64>,
 }
 
@@ -137,6 +139,7 @@ impl Series {
             ejections: registry.counter("client_outlier_ejections_total", labels()),
             retries: registry.counter("client_retries_total", labels()),
             transparent_retries: registry.counter("client_transparent_retries_total", labels()),
+            hedges: registry.counter("client_hedges_total", labels()),
             retries_refused: registry.counter("client_retries_refused_total", labels()),
         }
     }

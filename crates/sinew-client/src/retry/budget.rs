@@ -86,6 +86,11 @@ impl Throttle {
         }
     }
 
+    /// Whether there may be more than the first attempt.
+    pub(crate) fn allows(&self) -> bool {
+        self.tokens.load(Relaxed) > self.most / 2
+    }
+
     /// Counts a failure that could be retried; true if it may be.
     pub(crate) fn failed(&self) -> bool {
         let before = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| Some((tokens - ONE).max(0)));

@@ -1,41 +1,50 @@
 //! Repeats attempts that may be repeated (gRFC A6).
 //!
-//! Two kinds. A **transparent** retry follows an attempt that no server application saw (the stream was never opened,
+//! Three kinds. A **transparent** retry follows an attempt that no server application saw (the stream was never opened,
 //! was refused, or came after the server's GOAWAY): any call may be repeated then, at once and free of charge. A
 //! **policy** retry follows a status that the method's `retryPolicy` names; the method is declared repeatable, and
-//! the retry is paid from the destination's budget and throttle, after a jittered backoff or the server's pushback.
+//! the retry is paid from the destination's budget and throttle, after a jittered backoff or the server's pushback. A **hedge**
+//! is made beside an attempt that has not answered yet (see `hedge`), and paid like a retry.
 //!
 //! The first response headers commit the call: from then on the caller sees this attempt's answer, whatever it is. Only
-//! the answer of a unary call that may be repeated is held back until it is whole (see `held`). An I/O error after HEADERS went out says nothing about what the server did, so it is UNAVAILABLE like any other, and
-//! repeated only if the method's policy says so. Each repetition prefers another endpoint. A call made for an inbound
+//! the answer of a unary call that may be repeated is held back until it is whole (see `held`). An I/O error after HEADERS went
+//! out says nothing about what the server did, so it is UNAVAILABLE like any other, and repeated only if the method's policy says so. Each repetition prefers another endpoint. A call made for an inbound
 //! call that is itself a repetition gets no policy retries: three layers of three attempts would make 27 calls of one.
 
+mod again;
 mod budget;
 #[cfg(test)]
 mod budget_tests;
+mod hedge;
 mod held;
 
 pub(crate) use budget::{Budget, Throttle};
 pub(crate) use held::Body;
 
+use again::{Again, Next};
+use hedge::Hedged;
 use held::Held;
 
 use crate::{
-    balance::Attempted, call::Call, destination::Shared, endpoint, error::Error, headers, message_limit::PREFIX,
+    balance::{Addressed, Attempted},
+    call::Call,
+    destination::Shared,
+    endpoint,
+    error::Error,
+    message_limit::PREFIX,
     request_body::RequestBody,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use http::Response;
 use pin_project_lite::pin_project;
-use sinew_core::{Context as CallContext, MethodKind, classify::Code, service_config::RetryPolicy};
+use sinew_core::Context as CallContext;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -68,7 +77,8 @@ impl<S> Layer<S> for RetryLayer {
 
 impl<S, B> Service<Call<B>> for Retry<S>
 where
-    S: Service<Call<RequestBody<B>>, Response = Attempted<Response<endpoint::Body>>, Error = Attempted<Error>> + Clone,
+    S: Service<Call<RequestBody<B>>, Response = Attempted<Response<endpoint::Body>>, Error = Attempted<Error>, Future: Addressed>
+        + Clone,
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
@@ -90,15 +100,20 @@ where
         if let Some(error) = too_large(&call, &body) {
             return ResponseFuture { state: State::Failed { error: Some(error) }, again: None };
         }
+        let policy = &call.method.policy;
         let again = Again {
             call: call.clone(),
             body: body.handle(),
             inner: self.inner.clone(),
             destination: self.destination.clone(),
-            may_retry: call.method.policy.retry.is_some() && CallContext::current().attempt == 0,
+            may_repeat: policy.is_repeated() && CallContext::current().attempt == 0,
             attempts: 1,
             transparent: 0,
         };
+        if policy.hedging.is_some() && again.may_repeat && matches!(body, RequestBody::Whole(_)) {
+            let first = self.inner.call(call.with_body(body));
+            return ResponseFuture { state: State::Hedging { hedged: Box::new(Hedged::new(again, first)) }, again: None };
+        }
         ResponseFuture { state: State::Attempt { attempt: self.inner.call(call.with_body(body)) }, again: Some(again) }
     }
 }
@@ -125,45 +140,28 @@ pin_project! {
         S: Service<Call<RequestBody<B>>>,
     {
         #[pin]
-        state: State<S::Future>,
+        state: State<S, B>,
         again: Option<Again<S, B>>,
     }
 }
 
 pin_project! {
     #[project = Projected]
-    enum State<F> {
-        Attempt { #[pin] attempt: F },
+    enum State<S, B>
+    where
+        S: Service<Call<RequestBody<B>>>,
+    {
+        Attempt { #[pin] attempt: S::Future },
         Hold { held: Option<Box<(Held, Option<u64>)>> },
         Backoff { #[pin] wait: Sleep },
+        Hedging { hedged: Box<Hedged<S, B>> },
         Failed { error: Option<Error> },
     }
 }
 
-/// What a further attempt needs; gone when there can be none.
-struct Again<S, B> {
-    call: Call<()>,
-    body: RequestBody<B>,
-    inner: S,
-    destination: Arc<Shared>,
-    /// The method's policy allows retries, and the inbound call was no repetition itself.
-    may_retry: bool,
-    /// Attempts begun that a server may have seen.
-    attempts: u32,
-    /// Attempts that none saw.
-    transparent: u32,
-}
-
-/// What to do about an attempt's end.
-enum Next {
-    Return,
-    AtOnce,
-    After(Duration),
-}
-
 impl<S, B> Future for ResponseFuture<S, B>
 where
-    S: Service<Call<RequestBody<B>>, Response = Attempted<Response<endpoint::Body>>, Error = Attempted<Error>>,
+    S: Service<Call<RequestBody<B>>, Response = Attempted<Response<endpoint::Body>>, Error = Attempted<Error>, Future: Addressed>,
 {
     type Output = Result<Response<Body>, Error>;
 
@@ -171,6 +169,7 @@ where
         loop {
             let mut this = self.as_mut().project();
             let (answer, by) = match this.state.as_mut().project() {
+                Projected::Hedging { hedged } => return hedged.poll(cx),
                 Projected::Failed { error } => match error.take() {
                     Some(error) => return Poll::Ready(Err(error)),
                     None => return Poll::Pending,
@@ -178,7 +177,7 @@ where
                 Projected::Backoff { wait } => {
                     ready!(wait.poll(cx));
                     match this.again.as_mut().and_then(Again::attempt) {
-                        Some(next) => this.state.set(next),
+                        Some(attempt) => this.state.set(State::Attempt { attempt }),
                         // After a backoff, with a body that was repeatable before it: cannot be.
                         None => return Poll::Pending,
                     }
@@ -215,7 +214,7 @@ where
             let Some(again) = this.again.as_mut() else { return Poll::Ready(answer) };
             let next = match again.judge(&answer, by) {
                 Next::Return => None,
-                Next::AtOnce => again.attempt(),
+                Next::AtOnce => again.attempt().map(|attempt| State::Attempt { attempt }),
                 Next::After(wait) => Some(State::Backoff { wait: sleep(wait) }),
             };
             match next {
@@ -228,105 +227,4 @@ where
             }
         }
     }
-}
-
-// === impl Again ===
-
-impl<S, B> Again<S, B>
-where
-    S: Service<Call<RequestBody<B>>>,
-{
-    /// Whether this answer is read to its end before it is handed over: it could still be asked for again.
-    fn holds(&self, response: &Response<endpoint::Body>) -> bool {
-        let unary = self.call.method.policy.kind == Some(MethodKind::Unary);
-        unary && self.may_retry && self.body.repeatable() && headers::code(response.headers()).is_none()
-    }
-
-    /// Begins another attempt, if the request can still be repeated.
-    fn attempt(&mut self) -> Option<State<S::Future>> {
-        let body = self.body.again()?;
-        let mut call = self.call.clone();
-        call.now = Instant::now();
-        if self.attempts > 1 {
-            call.headers.insert(headers::PREVIOUS_ATTEMPTS, HeaderValue::from(self.attempts - 1));
-        }
-        Some(State::Attempt { attempt: self.inner.call(call.with_body(body)) })
-    }
-
-    fn judge(&mut self, answer: &Result<Response<Body>, Error>, by: Option<u64>) -> Next {
-        if !self.body.repeatable() {
-            return Next::Return;
-        }
-        let (code, pushback) = match answer {
-            Err(error) if error.unseen() && self.transparent < self.destination.config.retry.transparent => {
-                self.transparent += 1;
-                self.destination.series.transparent_retries.fetch_add(1, Relaxed);
-                self.call.avoid = by;
-                return Next::AtOnce;
-            }
-            // Another try would only be one more of too many.
-            Err(Error::RequestBody(_) | Error::TooLarge { .. } | Error::Full { .. }) => return Next::Return,
-            Err(error) => (error.code(), None),
-            Ok(response) => match headers::code(response.headers()) {
-                // An answer, whole or to come: committed.
-                None | Some(Code::Ok) => {
-                    self.succeeded();
-                    return Next::Return;
-                }
-                Some(code) => (code, pushback(response.headers())),
-            },
-        };
-        let policy = self.call.method.clone();
-        let Some(policy) = policy.policy.retry.as_ref().filter(|_| self.may_retry) else { return Next::Return };
-        self.retry(policy, code, pushback, by)
-    }
-
-    /// A policy retry, if everything allows it.
-    fn retry(&mut self, policy: &RetryPolicy, code: Code, pushback: Option<Pushback>, by: Option<u64>) -> Next {
-        if !policy.retryable_status_codes.contains(&code) {
-            self.succeeded();
-            return Next::Return;
-        }
-        // The throttle counts every failure of this kind, retried or not.
-        let unthrottled = self.destination.throttle.as_ref().is_none_or(Throttle::failed);
-        if self.attempts >= policy.max_attempts {
-            return Next::Return;
-        }
-        let wait = match pushback {
-            Some(Pushback::Never) => return Next::Return,
-            Some(Pushback::After(wait)) => wait,
-            None => budget::wait(policy, self.attempts, self.destination.random_unit()),
-        };
-        let now = Instant::now();
-        if self.call.deadline.is_some_and(|deadline| now + wait >= deadline.at) {
-            return Next::Return;
-        }
-        if !unthrottled || !self.destination.budget.withdraw(now) {
-            self.destination.series.retries_refused.fetch_add(1, Relaxed);
-            return Next::Return;
-        }
-        self.destination.series.retries.fetch_add(1, Relaxed);
-        self.attempts += 1;
-        self.call.avoid = by;
-        Next::After(wait)
-    }
-
-    fn succeeded(&self) {
-        if let Some(throttle) = &self.destination.throttle {
-            throttle.succeeded();
-        }
-    }
-}
-
-/// The server's own word on when to come back: `grpc-retry-pushback-ms`.
-enum Pushback {
-    After(Duration),
-    /// Negative or unreadable, which gRFC A6 takes for a no.
-    Never,
-}
-
-fn pushback(headers: &HeaderMap) -> Option<Pushback> {
-    let value = headers.get(&headers::PUSHBACK)?;
-    let ms = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
-    Some(ms.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms.into()))))
 }
