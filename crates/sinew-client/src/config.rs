@@ -1,5 +1,6 @@
 //! Every setting of the client, with its default and the reason for it.
 
+use sinew_core::fault_injection::FaultInjection;
 use std::{sync::Arc, time::Duration};
 
 /// Settings of a [`Client`](crate::Client). The defaults are meant to be right; the fields exist for tests and for
@@ -16,6 +17,8 @@ pub struct Config {
     pub locality: LocalityConfig,
     /// How much may be repeated.
     pub retry: RetryConfig,
+    /// Faults put in on purpose. Default none.
+    pub faults: Option<Arc<FaultInjection>>,
     /// Longest wait for response headers of calls that have no deadline. Default 30 s; `None` waits for ever. Methods
     /// known to stream only their request are exempt: they are answered at their end.
     pub header_timeout: Option<Duration>,
@@ -145,6 +148,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             locality: LocalityConfig::default(),
             retry: RetryConfig::default(),
+            faults: None,
             header_timeout: Some(Duration::from_secs(30)),
             establish_wait: Duration::from_secs(5),
             sample_ratio: 1.0,

@@ -54,6 +54,14 @@ pub enum Error {
         #[source]
         source: h2::Error,
     },
+    /// A fault that was put in on purpose.
+    #[error("fault injection: {why}")]
+    Injected {
+        /// What the call ends with.
+        code: Code,
+        /// `asked for`, or what is wrong with what the call's headers ask for.
+        why: String,
+    },
     /// The caller's request body failed.
     #[error("the request body failed")]
     RequestBody(#[source] Status),
@@ -92,6 +100,7 @@ impl Error {
             Self::Deadline { .. } | Self::NoHeaders { .. } => Code::DeadlineExceeded,
             Self::Unavailable(_) | Self::Full { .. } => Code::Unavailable,
             Self::Stream { source, unseen, .. } => stream_code(source, *unseen),
+            Self::Injected { code, .. } => *code,
             Self::RequestBody(status) => Code::from_number(status.code() as i32),
             Self::TooLarge { .. } => Code::ResourceExhausted,
         }

@@ -10,6 +10,12 @@ pub(crate) const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-p
 pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// Faults that a call asks for itself: those of Envoy's fault filter and of gRFC A33.
+pub(crate) const FAULT_ABORT: HeaderName = HeaderName::from_static("x-envoy-fault-abort-grpc-request");
+pub(crate) const FAULT_ABORT_PERCENT: HeaderName = HeaderName::from_static("x-envoy-fault-abort-request-percentage");
+pub(crate) const FAULT_DELAY: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request");
+pub(crate) const FAULT_DELAY_PERCENT: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request-percentage");
+
 /// The longest time `grpc-timeout` can say: eight digits of hours.
 const LONGEST: Duration = Duration::from_secs(99_999_999 * 3600);
 

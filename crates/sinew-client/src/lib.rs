@@ -18,6 +18,7 @@ mod destination;
 mod ending;
 mod endpoint;
 mod error;
+mod fault;
 mod headers;
 mod latency;
 mod message_limit;

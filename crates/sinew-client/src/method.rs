@@ -5,6 +5,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 use sinew_core::{
     Policies, ServiceName,
+    fault_injection::{Fault, FaultInjection},
     policy::MethodPolicy,
     stats::{CallKey, CallStats, Registry, Side},
 };
@@ -18,6 +19,8 @@ const UNKNOWN_MAX: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Method {
     pub(crate) policy: Arc<MethodPolicy>,
+    /// What is put in its way on purpose.
+    pub(crate) fault: Option<Fault>,
     /// Which breaker of an endpoint's methods is its own, if one is.
     pub(crate) breaker: Option<usize>,
     /// `grpc-timeout` for the policy's own time-out, encoded once.
@@ -34,14 +37,20 @@ pub(crate) struct Methods {
     service: ServiceName,
     policies: Arc<Policies>,
     breakers: Arc<Plan>,
+    faults: Option<Arc<FaultInjection>>,
     known: ArcSwap<HashMap<Arc<str>, Arc<Method>>>,
     other: Arc<Method>,
 }
 
 impl Methods {
-    pub(crate) fn new(service: &ServiceName, policies: Arc<Policies>, breakers: Arc<Plan>) -> Self {
-        let other = Method::new(service, Arc::new(MethodPolicy::unknown("other")), None);
-        Self { service: service.clone(), policies, breakers, known: ArcSwap::default(), other: Arc::new(other) }
+    pub(crate) fn new(
+        service: &ServiceName,
+        policies: Arc<Policies>,
+        breakers: Arc<Plan>,
+        faults: Option<Arc<FaultInjection>>,
+    ) -> Self {
+        let other = Arc::new(Method::new(service, Arc::new(MethodPolicy::unknown("other")), None, None));
+        Self { service: service.clone(), policies, breakers, faults, known: ArcSwap::default(), other }
     }
 
     /// The method with this path.
@@ -65,7 +74,8 @@ impl Methods {
             }
         };
         let breaker = self.breakers.position(path);
-        let method = Arc::new(Method::new(&self.service, policy, breaker));
+        let fault = self.faults.as_ref().and_then(|faults| faults.of(path));
+        let method = Arc::new(Method::new(&self.service, policy, breaker, fault));
         self.known.rcu(|known| {
             let mut known = HashMap::clone(known);
             known.entry(path.into()).or_insert_with(|| method.clone());
@@ -76,7 +86,7 @@ impl Methods {
 }
 
 impl Method {
-    fn new(service: &ServiceName, policy: Arc<MethodPolicy>, breaker: Option<usize>) -> Self {
+    fn new(service: &ServiceName, policy: Arc<MethodPolicy>, breaker: Option<usize>, fault: Option<Fault>) -> Self {
         let series =
             |side| Registry::global().calls(CallKey { side, service: service.as_str().into(), method: policy.path.clone() });
         Self {
@@ -85,6 +95,7 @@ impl Method {
             attempts: series(Side::Attempt),
             policy,
             breaker,
+            fault,
         }
     }
 }
@@ -100,7 +111,7 @@ mod tests {
     fn strangers_beyond_the_cap_share_one_entry() {
         let (service, policies) = (ServiceName::new("m").expect("valid"), Arc::<Policies>::default());
         let breakers = Plan::new(&service, &policies, BreakerConfig::default());
-        let methods = Methods::new(&service, policies, Arc::new(breakers));
+        let methods = Methods::new(&service, policies, Arc::new(breakers), None);
         let first = methods.get("/a.B/0");
         for n in 1..UNKNOWN_MAX {
             assert!(!Arc::ptr_eq(&methods.get(&format!("/a.B/{n}")), &first));

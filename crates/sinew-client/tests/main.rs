@@ -8,6 +8,7 @@ mod rules {
     mod connection;
     mod deadline;
     mod discovery;
+    mod fault;
     mod generated;
     mod going_away;
     mod hedging;

@@ -6,6 +6,7 @@
 pub mod classify;
 pub mod context;
 pub mod failpoint;
+pub mod fault_injection;
 pub mod planted;
 pub mod policy;
 pub mod service_config;

@@ -222,7 +222,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     whole.parse().ok().filter(|s| *s <= 315_576_000_000).map(|secs| Duration::new(secs, nanos))
 }
 
-fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(input)?;
     parse_duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no duration; write seconds as in \"0.5s\"")))
 }

@@ -184,6 +184,10 @@ impl Builder {
         let ports = Ports { discover, connector: self.connector, rng: self.rng.clone(), clock: self.clock.clone() };
         let mut config = self.client;
         config.locality.zone = config.locality.zone.or_else(|| self.settings.zone.as_deref().map(Arc::from));
+        config.faults = config.faults.or_else(|| self.settings.faults.clone().map(Arc::new));
+        if let Some(faults) = &config.faults {
+            tracing::warn!(?faults, "faults are put into this process's calls on purpose");
+        }
         let client = Client::new(ports, config, policies.clone())?;
         tracing::info!(service = %name, settings = ?self.settings, "settings");
         Ok(Mesh::new(Parts {

@@ -1,5 +1,6 @@
 //! What one process of the mesh is told from outside.
 
+use sinew_core::fault_injection::FaultInjection;
 use std::{env, net::SocketAddr, path::PathBuf};
 
 /// Every setting of a service that is not the registry's own; each from one variable.
@@ -20,6 +21,8 @@ pub struct Settings {
     pub zone: Option<String>,
     /// `SINEW_DATA_DIR`: folder of the embedded stores.
     pub data_dir: PathBuf,
+    /// `SINEW_FAULTS`: faults put into its outgoing calls on purpose, as JSON.
+    pub faults: Option<FaultInjection>,
     /// `SINEW_JWKS`: file with the keys that verify tokens.
     pub jwks: Option<PathBuf>,
 }
@@ -46,6 +49,7 @@ impl Default for Settings {
             admin: any_port,
             instance: None,
             zone: None,
+            faults: None,
             data_dir: ".sinew".into(),
             jwks: None,
         }
@@ -106,7 +110,12 @@ impl Settings {
             }
         };
         let (instance, zone) = (word("SINEW_INSTANCE")?, word("SINEW_ZONE")?);
+        let faults = get("SINEW_FAULTS").map(|value| {
+            let refuse = |value, reason| SettingsError { variable: "SINEW_FAULTS", value, reason };
+            FaultInjection::parse(&value).map_err(|error| refuse(value, error.to_string()))
+        });
         Ok(Self {
+            faults: faults.transpose()?,
             listen,
             advertise_host,
             advertise_port,
@@ -168,6 +177,7 @@ mod tests {
             ("SINEW_ADMIN", "1:2:3"),
             ("SINEW_INSTANCE", "a/b"),
             ("SINEW_ZONE", "eu west"),
+            ("SINEW_FAULTS", r#"{"faults":[{"name":[{}],"abort":{"code":"GONE"}}]}"#),
             ("SINEW_LISTEN", "0.0.0.0:1"),
         ] {
             let error = read(&[(name, value)]).expect_err(value);

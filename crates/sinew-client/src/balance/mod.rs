@@ -135,6 +135,11 @@ where
 pub(crate) trait Addressed {
     /// The endpoint's number; none while it waits for one.
     fn endpoint(&self) -> Option<u64>;
+
+    /// Whether it waits for an endpoint.
+    fn waits(&self) -> bool {
+        self.endpoint().is_none()
+    }
 }
 
 impl<B> Addressed for ResponseFuture<B> {

@@ -71,7 +71,7 @@ impl Destination {
             authority,
             config: config.clone(),
             ports: ports.clone(),
-            methods: Methods::new(service, policies.clone(), breakers.clone()),
+            methods: Methods::new(service, policies.clone(), breakers.clone(), config.faults.clone()),
             policy: spread,
             breakers,
             outliers: policy.and_then(|p| p.outliers.clone()),
@@ -124,6 +124,8 @@ pub(crate) struct Series {
     pub(crate) transparent_retries: Arc<AtomicU64>,
     /// Attempts made beside others that had not answered yet.
     pub(crate) hedges: Arc<AtomicU64>,
+    /// Attempts with a fault put in on purpose.
+    pub(crate) faults: Arc<AtomicU64>,
     /// Retries and hedges that the budget or the throttle forbade.
     pub(crate) retries_refused: Arc<AtomicU64>,
 }
@@ -140,6 +142,7 @@ impl Series {
             retries: registry.counter("client_retries_total", labels()),
             transparent_retries: registry.counter("client_transparent_retries_total", labels()),
             hedges: registry.counter("client_hedges_total", labels()),
+            faults: registry.counter("client_faults_injected_total", labels()),
             retries_refused: registry.counter("client_retries_refused_total", labels()),
         }
     }

@@ -57,6 +57,8 @@ struct Running<F> {
     stage: Stage<F>,
     /// Who has it.
     by: Option<u64>,
+    /// Nobody does: it waits for an endpoint.
+    waits: bool,
 }
 
 enum Stage<F> {
@@ -145,7 +147,7 @@ where
     fn begin(&mut self) {
         self.next = None;
         let Some(delay) = self.delay() else { return };
-        if self.running.iter().any(|running| running.by.is_none()) {
+        if self.running.iter().any(|running| running.waits) {
             self.next = Some(Box::pin(sleep(delay.max(LOOK_AGAIN))));
             return;
         }
@@ -168,8 +170,8 @@ where
     F: Future<Output = Result<Attempted<Response<endpoint::Body>>, Attempted<Error>>> + Addressed,
 {
     fn new(attempt: F) -> Self {
-        let by = attempt.endpoint();
-        Self { stage: Stage::Attempt(Box::pin(attempt)), by }
+        let (by, waits) = (attempt.endpoint(), attempt.waits());
+        Self { stage: Stage::Attempt(Box::pin(attempt)), by, waits }
     }
 
     fn poll<S, B>(&mut self, cx: &mut Context<'_>, again: &Again<S, B>) -> Poll<Answer>
@@ -180,12 +182,12 @@ where
             match &mut self.stage {
                 Stage::Attempt(attempt) => {
                     let Poll::Ready(answer) = attempt.as_mut().poll(cx) else {
-                        self.by = attempt.endpoint();
+                        (self.by, self.waits) = (attempt.endpoint(), attempt.waits());
                         return Poll::Pending;
                     };
                     match answer {
                         Ok(Attempted { by, what }) if again.holds(&what) => {
-                            *self = Self { stage: Stage::Hold(Box::new(Held::new(what))), by }
+                            *self = Self { stage: Stage::Hold(Box::new(Held::new(what))), by, waits: false };
                         }
                         Ok(Attempted { by, what }) => {
                             self.by = by;
