@@ -7,6 +7,7 @@ use crate::{
     connection::{self, Outgoing, Streaming},
     ending::{Witness, Witnessed},
     error::{self, Error},
+    headers::{self, Pushback},
     latency::Latency,
     method::Method,
     outlier::Tally,
@@ -14,6 +15,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{Response, uri::Authority};
+use http_body::Body as _;
 use sinew_core::{
     MethodKind,
     classify::{Code, Verdict},
@@ -26,6 +28,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::time::Instant;
 
@@ -46,6 +49,9 @@ pub(crate) struct Endpoint {
     pub(crate) breakers_opened: Arc<AtomicU64>,
     /// A call found every stream taken: another connection is wanted.
     pub(crate) crowded: AtomicBool,
+    /// When it was made, and how many milliseconds after that it was first connected, the latest time.
+    pub(crate) made: Instant,
+    pub(crate) connected_ms: AtomicU64,
 }
 
 /// A response body that reports how the attempt ended.
@@ -100,6 +106,20 @@ impl Picked {
     }
 }
 
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// It is connected, and was not before.
+    pub(crate) fn connected(&self, now: Instant) {
+        self.connected_ms.store(now.saturating_duration_since(self.made).as_millis() as u64, Relaxed);
+    }
+
+    /// Since when it is.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.made + Duration::from_millis(self.connected_ms.load(Relaxed)))
+    }
+}
+
 // === impl ResponseFuture ===
 
 impl Future for ResponseFuture {
@@ -118,8 +138,15 @@ impl Future for ResponseFuture {
         let Some(mut attempt) = this.attempt.take() else { return Poll::Pending };
         Poll::Ready(match answer {
             Ok(response) => {
+                let now = Instant::now();
                 if std::mem::replace(&mut attempt.waiting, false) {
-                    attempt.endpoint.latency.answered(attempt.started, Instant::now());
+                    attempt.endpoint.latency.answered(attempt.started, now);
+                }
+                // Only an answer that is all headers may push back: a refusal, or another error.
+                if response.body().is_end_stream()
+                    && let Some(Pushback::After(wait)) = headers::pushback(response.headers())
+                {
+                    attempt.endpoint.latency.pushed_back(wait, now);
                 }
                 Ok(Witnessed::wrap(response, attempt))
             }
@@ -199,6 +226,8 @@ impl Endpoint {
             all_in_flight: Default::default(),
             breakers_opened: Default::default(),
             crowded: Default::default(),
+            made: now,
+            connected_ms: Default::default(),
         }
     }
 }

@@ -62,6 +62,19 @@ pub(crate) fn timeout_value(timeout: Duration) -> HeaderValue {
     header
 }
 
+/// The server's own word on when to come back: `grpc-retry-pushback-ms`.
+pub(crate) enum Pushback {
+    After(Duration),
+    /// Negative or unreadable, which gRFC A6 takes for a no.
+    Never,
+}
+
+pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
+    let value = headers.get(&PUSHBACK)?;
+    let ms = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
+    Some(ms.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms.into()))))
+}
+
 /// The status in headers or trailers, if they carry one.
 pub(crate) fn code(headers: &HeaderMap) -> Option<Code> {
     let value = headers.get(&GRPC_STATUS)?;

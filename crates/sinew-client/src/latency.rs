@@ -7,6 +7,7 @@
 //! - failures in a row, at least [`FAILURE`]: an endpoint that refuses everything at once is not the fastest. A single one
 //!   doubles the cost: some calls fail everywhere, and whose turn that was last should not decide who gets calls;
 //! - a call that was given up: what it had taken by then, unless the cost is higher already;
+//! - a refusal with a time to come back (`grpc-retry-pushback-ms`): that time;
 //! - silence: while calls wait, the time since an endpoint last answered one. One that is frozen has no new times to tell.
 //!
 //! A new endpoint, and one whose connection is new or came back from suspicion, begins at the median of the others:
@@ -27,6 +28,9 @@ const FAILURE: Duration = Duration::from_secs(1);
 /// after about 6 s, one that had a pause of some milliseconds after 2 s. Longer shuns the better for longer than it takes
 /// them to recover; shorter tries the slow too often.
 pub(crate) const DECAY: Duration = Duration::from_secs(1);
+
+/// A server that asks for more peace than this is left alone by the fading of its cost anyway.
+const LONGEST_PUSHBACK: Duration = Duration::from_secs(10);
 
 /// The lowest cost: below it calls are compared by how many wait.
 const LEAST: f32 = 1.0;
@@ -95,6 +99,12 @@ impl Latency {
         let again = self.failures.fetch_add(1, Relaxed) > 0;
         let least = if again { FAILURE.as_micros() as f32 } else { 0.0 };
         self.change(began, now, |_, old, kept| (2.0 * old * kept).max(least).max(LEAST));
+    }
+
+    /// It refused a call and said when to come back: until then it costs as much as waiting for that.
+    pub(crate) fn pushed_back(&self, wait: Duration, now: Instant) {
+        let wait = wait.min(LONGEST_PUSHBACK).as_micros() as f32;
+        self.change(now, now, |_, old, kept| wait.max(old * kept));
     }
 
     /// It succeeded.

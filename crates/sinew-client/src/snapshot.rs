@@ -7,7 +7,7 @@ use crate::{
     endpoint::Endpoint,
 };
 use sinew_core::{Endpoint as Registered, Health, State};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A destination at one moment.
 #[derive(Debug)]
@@ -120,15 +120,17 @@ const OVERPROVISIONED: f64 = 1.4;
 
 /// The endpoints of each level, nearest first, and what share of the calls begins there.
 ///
-/// The first level is the caller's own zone, the second everybody else; without a zone, or with all endpoints in it or none,
-/// there is one level. A level takes as many calls as it has healthy endpoints, 1.4-fold: up to 28 % of them may be missing
+/// Endpoints of a lower priority number come before those of a higher one; among those of one, the caller's own zone comes before
+/// everybody else. Without a zone and with one priority there is one level. A level takes as many calls as it has healthy endpoints, 1.4-fold: up to 28 % of them may be missing
 /// before some of its calls go to the next. When all levels together are not enough, those that are below the panic threshold
 /// use all endpoints they have, and the levels share what there is (Envoy's priority levels).
 fn levels(members: &[Member], rules: &LocalityConfig) -> Vec<(Vec<Ready>, f64)> {
     let is_near = |m: &&Member| rules.zone.is_none() || m.registered.zone == rules.zone;
-    let (near, far): (Vec<_>, Vec<_>) = members.iter().partition(is_near);
-    let groups = [near, far].into_iter().filter(|group| !group.is_empty());
-    let mut groups: Vec<_> = groups.map(|all| Group { ready: ready(&all, Member::is_well), all }).collect();
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for member in members {
+        groups.entry((member.registered.priority, !is_near(&member))).or_default().push(member);
+    }
+    let mut groups: Vec<_> = groups.into_values().map(|all| Group { ready: ready(&all, Member::is_well), all }).collect();
     let available = |groups: &[Group<'_>]| groups.iter().map(Group::available).sum::<f64>();
     if available(&groups) < 1.0 {
         for group in groups.iter_mut().filter(|group| group.well() < rules.panic_threshold) {

@@ -5,6 +5,20 @@ use crate::{balance::policy, config::LocalityConfig, endpoint::Endpoint};
 use sinew_core::{Endpoint as Registered, Health, State};
 use std::sync::Arc;
 
+/// Per level: how many are used, and what percentage of the calls begins there; by priority, without zones.
+fn by_priority(all: &[&str]) -> Vec<(usize, u64)> {
+    let mut members = Vec::new();
+    for (priority, of_it) in (0..).zip(all) {
+        members.extend(self::members(of_it, "").into_iter().map(|mut member| {
+            let mut registered = Registered::clone(&member.registered);
+            (registered.priority, registered.id) = (priority, format!("{priority}-{}", registered.id).into());
+            member.registered = Arc::new(registered);
+            member
+        }));
+    }
+    shares(members, &LocalityConfig::default())
+}
+
 /// One endpoint: `near` or `far`, and whether it is well (`+`), fails its check (`!`), is ejected (`x`), connecting (`.`), or
 /// not connected (`-`).
 fn members(near: &str, far: &str) -> Vec<Member> {
@@ -27,7 +41,11 @@ fn members(near: &str, far: &str) -> Vec<Member> {
 /// Per level: how many are used, and what percentage of the calls begins there.
 fn used(near: &str, far: &str) -> Vec<(usize, u64)> {
     let rules = LocalityConfig { zone: Some("near".into()), ..LocalityConfig::default() };
-    let snapshot = Snapshot::new(State::Known, members(near, far), &*policy(None), &rules, None);
+    shares(members(near, far), &rules)
+}
+
+fn shares(members: Vec<Member>, rules: &LocalityConfig) -> Vec<(usize, u64)> {
+    let snapshot = Snapshot::new(State::Known, members, &*policy(None), rules, None);
     let mut before = 0;
     let share = |level: &Level| {
         let share = (level.below - before) as f64 / 2f64.powi(32);
@@ -68,4 +86,13 @@ fn when_there_is_too_little_of_both_they_share() {
 fn one_that_is_still_being_connected_is_waited_for() {
     assert_eq!(used("!.", ""), [], "it is likely a better choice than one whose check fails");
     assert_eq!(used("!-", ""), [(1, 100)]);
+}
+
+#[test]
+fn a_higher_priority_stands_by() {
+    assert_eq!(by_priority(&["++", "++", "+"]), [(2, 100), (2, 0), (1, 0)]);
+    assert_eq!(by_priority(&["+-", "++", "+"]), [(1, 70), (2, 30), (1, 0)]);
+    assert_eq!(by_priority(&["+---", "+---", "++"]), [(1, 35), (1, 35), (2, 30)]);
+    assert_eq!(by_priority(&["--", "!!", "+"]), [(1, 100)]);
+    assert_eq!(by_priority(&["!!", "!!", "!"]), [(2, 100), (2, 0), (1, 0)], "nobody is well, so health says nothing");
 }

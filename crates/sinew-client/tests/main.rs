@@ -9,6 +9,7 @@ mod rules {
     mod deadline;
     mod discovery;
     mod fault;
+    mod fleet;
     mod generated;
     mod going_away;
     mod hedging;

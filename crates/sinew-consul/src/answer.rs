@@ -110,6 +110,8 @@ impl HealthEntry {
         let Self { node, service, .. } = self;
         let weight = if health == Health::Warning { service.weights.warning } else { service.weights.passing };
         let zone = service.meta.get("zone").or_else(|| node.meta.get("zone")).map(|z| z.as_str().into());
+        // One that cannot be read stands by: a word for a number must not make it the first.
+        let priority = service.meta.get("priority").map_or(0, |priority| priority.parse().unwrap_or(u8::MAX));
         let host = if service.address.is_empty() { node.address } else { service.address };
         Endpoint {
             id: service.id.into(),
@@ -117,6 +119,7 @@ impl HealthEntry {
             port: service.port,
             weight: weight.max(1),
             health,
+            priority,
             zone,
             meta: service.meta,
         }

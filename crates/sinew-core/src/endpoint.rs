@@ -26,6 +26,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// What its checks say.
     pub health: Health,
+    /// Calls go to the lowest that has enough healthy endpoints; others stand by. Usually 0.
+    pub priority: u8,
     /// Zone, where the registration names one.
     pub zone: Option<Arc<str>>,
     /// Everything else the registration carries.
@@ -35,7 +37,16 @@ pub struct Endpoint {
 impl Endpoint {
     /// A healthy endpoint with nothing but an address, for fixed lists and tests.
     pub fn new(id: &str, host: &str, port: u16) -> Self {
-        Self { id: id.into(), host: host.into(), port, weight: 1, health: Health::Passing, zone: None, meta: BTreeMap::new() }
+        Self {
+            id: id.into(),
+            host: host.into(),
+            port,
+            weight: 1,
+            health: Health::Passing,
+            priority: 0,
+            zone: None,
+            meta: BTreeMap::new(),
+        }
     }
 
     /// Whether `other` is reached the same way: a change of anything else keeps the connection.

@@ -8,7 +8,7 @@ use crate::{
     InvalidName, ServiceName,
     service_config::{
         Balancing, CircuitBreakerConfig, ConfigError, HedgingPolicy, OutlierDetectionConfig, RetryPolicy, RetryThrottling,
-        ServiceConfig,
+        ServiceConfig, SlowStartConfig,
     },
 };
 use std::{collections::BTreeMap, collections::HashMap, sync::Arc, time::Duration};
@@ -151,6 +151,10 @@ impl MethodPolicy {
 pub struct DestinationPolicy {
     /// How to balance; the mesh's default where the config names none.
     pub balancing: Option<Balancing>,
+    /// How many of its endpoints a client uses; all where the config does not say.
+    pub subset: Option<u32>,
+    /// How one that has just come is spared.
+    pub slow_start: Option<SlowStartConfig>,
     /// Whom to leave out.
     pub outliers: Option<OutlierDetectionConfig>,
     /// When an endpoint that fails is left alone, where the client's own settings are not meant.
@@ -224,12 +228,19 @@ impl Policies {
                     policies.methods.insert(method.path, Arc::new(resolve_method(table, service, method, &config)?));
                 }
             }
-            let (balancing, outliers) = match config.load_balancing_config.first() {
-                Some(Balancing::OutlierDetectionExperimental(outliers)) => (outliers.child_policy.first(), Some(outliers.clone())),
-                other => (other, None),
-            };
+            let (mut balancing, mut outliers, mut subset) = (config.load_balancing_config.first(), None, None);
+            while let Some(child) = balancing.and_then(Balancing::child) {
+                match balancing {
+                    Some(Balancing::OutlierDetectionExperimental(config)) => outliers = Some(config.clone()),
+                    Some(Balancing::RandomSubsettingExperimental(config)) => subset = Some(config.subset_size),
+                    _ => {}
+                }
+                balancing = Some(child);
+            }
             let destination = DestinationPolicy {
                 balancing: balancing.cloned(),
+                subset,
+                slow_start: config.sinew_slow_start,
                 outliers,
                 breaker: config.sinew_circuit_breaker,
                 throttling: config.retry_throttling,

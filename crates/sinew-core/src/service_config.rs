@@ -9,11 +9,14 @@ use std::time::Duration;
 
 mod balancing;
 mod breaking;
+mod slow_start;
 
 pub use balancing::{
-    Balancing, FailurePercentageEjection, MaglevConfig, OutlierDetectionConfig, RingHashConfig, SuccessRateEjection,
+    Balancing, FailurePercentageEjection, HashKey, MaglevConfig, OutlierDetectionConfig, RandomSubsettingConfig, RingHashConfig,
+    SuccessRateEjection,
 };
 pub use breaking::{CircuitBreakerConfig, FailureRateConfig};
+pub use slow_start::SlowStartConfig;
 
 /// A parsed service config.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -31,6 +34,9 @@ pub struct ServiceConfig {
     /// When an endpoint that fails its calls is left alone.
     #[serde(default)]
     pub sinew_circuit_breaker: Option<CircuitBreakerConfig>,
+    /// How an endpoint that has just come is spared; not by policies that hash.
+    #[serde(default)]
+    pub sinew_slow_start: Option<SlowStartConfig>,
 }
 
 /// Settings of the methods it names.
@@ -153,6 +159,8 @@ impl ServiceConfig {
             checked.map_err(|(field, why)| (format!("{at}sinewCircuitBreaker.{field}"), why.into()))
         };
         breaker(String::new(), &self.sinew_circuit_breaker)?;
+        let slow_start = self.sinew_slow_start.as_ref().map_or(Ok(()), SlowStartConfig::check);
+        slow_start.map_err(|(field, why)| (format!("sinewSlowStart.{field}"), why.into()))?;
         for (i, balancing) in self.load_balancing_config.iter().enumerate() {
             balancing.check().map_err(|(field, why)| (format!("loadBalancingConfig[{i}].{field}"), why.into()))?;
         }
@@ -270,6 +278,9 @@ mod tests {
         let breaker = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"sinewCircuitBreaker":{{{fields}}}}}]}}"#);
         let hedging = |fields: &str| format!(r#"{{"methodConfig":[{{"name":[{{}}],"hedgingPolicy":{{{fields}}}}}]}}"#);
         let balancing = |policy: &str| format!(r#"{{"loadBalancingConfig":[{policy}]}}"#);
+        let subset = |size: u32, child: &str| {
+            balancing(&format!(r#"{{"random_subsetting_experimental":{{"subsetSize":{size},"childPolicy":[{child}]}}}}"#))
+        };
         let outliers = |field: &str| {
             balancing(&format!(r#"{{"outlier_detection_experimental":{{"childPolicy":[{{"round_robin":{{}}}}],{field}}}}}"#))
         };
@@ -299,6 +310,24 @@ mod tests {
             (balancing(r#"{"sinew_peak_ewma":{"decay":"0s"}}"#), "sinew_peak_ewma.decay"),
             (balancing(r#"{"sinew_peak_ewma":{"half":"1s"}}"#), "loadBalancingConfig[0]"),
             (balancing(r#"{"least_request_experimental":{"choiceCount":1}}"#), "least_request_experimental.choiceCount"),
+            (
+                balancing(r#"{"ring_hash_experimental":{"requestHashHeader":"k","requestHashField":1}}"#),
+                "loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: must be a header, or",
+            ),
+            (balancing(r#"{"sinew_maglev":{"requestHashField":0}}"#), "loadBalancingConfig[0].sinew_maglev.requestHashHeader"),
+            (subset(0, r#"{"round_robin":{}}"#), "random_subsetting_experimental.subsetSize"),
+            (subset(5, ""), "random_subsetting_experimental.childPolicy: must name"),
+            (
+                subset(
+                    5,
+                    r#"{"outlier_detection_experimental":{"childPolicy":[{"random_subsetting_experimental":{"subsetSize":1,
+                    "childPolicy":[{"round_robin":{}}]}}]}}"#,
+                ),
+                "loadBalancingConfig[0].random_subsetting_experimental.childPolicy[0]: must not be the same",
+            ),
+            (r#"{"sinewSlowStart":{"window":"0s"}}"#.to_owned(), "sinewSlowStart.window"),
+            (r#"{"sinewSlowStart":{"window":"1s","aggression":0}}"#.to_owned(), "sinewSlowStart.aggression"),
+            (r#"{"sinewSlowStart":{"window":"1s","minWeightPercent":0}}"#.to_owned(), "sinewSlowStart.minWeightPercent"),
             (outliers(r#""interval":"0s""#), "loadBalancingConfig[0].outlier_detection_experimental.interval"),
             (outliers(r#""maxEjectionPercent":101"#), "outlier_detection_experimental.maxEjectionPercent"),
             (outliers(r#""failurePercentageEjection":{"threshold":101}"#), "failurePercentageEjection.threshold"),
@@ -334,14 +363,14 @@ mod tests {
             (r#"{"least_request_experimental":{}}"#, "LeastRequestExperimental { choice_count: 2 }"),
             (
                 r#"{"ring_hash_experimental":{"requestHashHeader":"X-User"}}"#,
-                r#"RingHashExperimental(RingHashConfig { min_ring_size: 1024, max_ring_size: 4096, request_hash_header: "x-user" })"#,
+                r#"RingHashExperimental(RingHashConfig { min_ring_size: 1024, max_ring_size: 4096, request_hash_header: Some("x-user"), request_hash_field: None })"#,
             ),
             (r#"{"sinew_peak_ewma":{"decay":"0.5s"}}"#, "SinewPeakEwma { decay: Some(500ms) }"),
             (r#"{"sinew_weighted_round_robin":{}}"#, "SinewWeightedRoundRobin"),
             (r#"{"sinew_random":{}}"#, "SinewRandom"),
             (
                 r#"{"sinew_maglev":{"requestHashHeader":"x-user"}}"#,
-                r#"SinewMaglev(MaglevConfig { table_size: 65537, request_hash_header: "x-user" })"#,
+                r#"SinewMaglev(MaglevConfig { table_size: 65537, request_hash_header: Some("x-user"), request_hash_field: None })"#,
             ),
         ] {
             let config = ServiceConfig::parse("order", &format!(r#"{{"loadBalancingConfig":[{json}]}}"#)).expect(json);

@@ -99,6 +99,9 @@ impl Mesh {
         if let Some(zone) = &parts.settings.zone {
             server = server.meta("zone", zone);
         }
+        if parts.settings.priority > 0 {
+            server = server.meta("priority", &parts.settings.priority.to_string());
+        }
         MeshServer { server, mesh: self.clone() }
     }
 

@@ -21,6 +21,8 @@ pub struct Settings {
     pub zone: Option<String>,
     /// `SINEW_DATA_DIR`: folder of the embedded stores.
     pub data_dir: PathBuf,
+    /// `SINEW_PRIORITY`: 0 for the first choice; instances of a higher one stand by until too few of the lower are healthy.
+    pub priority: u8,
     /// `SINEW_FAULTS`: faults put into its outgoing calls on purpose, as JSON.
     pub faults: Option<FaultInjection>,
     /// `SINEW_JWKS`: file with the keys that verify tokens.
@@ -49,6 +51,7 @@ impl Default for Settings {
             admin: any_port,
             instance: None,
             zone: None,
+            priority: 0,
             faults: None,
             data_dir: ".sinew".into(),
             jwks: None,
@@ -110,11 +113,16 @@ impl Settings {
             }
         };
         let (instance, zone) = (word("SINEW_INSTANCE")?, word("SINEW_ZONE")?);
+        let priority = get("SINEW_PRIORITY").map(|value| {
+            let refuse = |value, reason| SettingsError { variable: "SINEW_PRIORITY", value, reason };
+            value.parse().map_err(|_| refuse(value, "write a number, 0 to 255".to_owned()))
+        });
         let faults = get("SINEW_FAULTS").map(|value| {
             let refuse = |value, reason| SettingsError { variable: "SINEW_FAULTS", value, reason };
             FaultInjection::parse(&value).map_err(|error| refuse(value, error.to_string()))
         });
         Ok(Self {
+            priority: priority.transpose()?.unwrap_or(defaults.priority),
             faults: faults.transpose()?,
             listen,
             advertise_host,
@@ -177,6 +185,7 @@ mod tests {
             ("SINEW_ADMIN", "1:2:3"),
             ("SINEW_INSTANCE", "a/b"),
             ("SINEW_ZONE", "eu west"),
+            ("SINEW_PRIORITY", "first"),
             ("SINEW_FAULTS", r#"{"faults":[{"name":[{}],"abort":{"code":"GONE"}}]}"#),
             ("SINEW_LISTEN", "0.0.0.0:1"),
         ] {

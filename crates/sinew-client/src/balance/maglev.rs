@@ -6,15 +6,14 @@
 
 use super::policy::{Hint, Picker, Policy};
 use crate::snapshot::Ready;
-use http::HeaderName;
-use sinew_core::service_config::MaglevConfig;
+use sinew_core::service_config::{HashKey, MaglevConfig};
 use std::sync::Arc;
 use xxhash_rust::xxh64::xxh64;
 
 /// Envoy's policy of this name.
 #[derive(Debug)]
 pub(crate) struct Maglev {
-    header: HeaderName,
+    key: Option<HashKey>,
     size: u64,
 }
 
@@ -23,7 +22,7 @@ struct Table(Vec<u32>);
 
 impl Maglev {
     pub(crate) fn new(config: &MaglevConfig) -> Self {
-        Self { header: config.request_hash_header.clone(), size: config.table_size.into() }
+        Self { key: config.key(), size: config.table_size.into() }
     }
 }
 
@@ -74,8 +73,8 @@ impl Policy for Maglev {
         Arc::new(Table(table))
     }
 
-    fn header(&self) -> Option<&HeaderName> {
-        Some(&self.header)
+    fn key(&self) -> Option<&HashKey> {
+        self.key.as_ref()
     }
 }
 

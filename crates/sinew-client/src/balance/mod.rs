@@ -5,6 +5,7 @@
 //! taken) is passed over for the next one. When nobody can, the call waits if waiting may help (something is still being
 //! established, or the method waits for ready endpoints) and otherwise fails at once, saying why.
 
+mod key;
 mod least_request;
 mod maglev;
 mod peak_ewma;
@@ -86,7 +87,7 @@ where
     }
 
     fn call(&mut self, call: Call<RequestBody<B>>) -> ResponseFuture<B> {
-        let key = self.destination.policy.header().and_then(|name| policy::key(&call.headers, name));
+        let key = self.destination.policy.key().and_then(|key| key::hash(key, &call));
         let wish = Wish { key, avoid: call.avoid, breaker: call.method.breaker };
         match pick(&self.destination, call.now, wish) {
             Ok(picked) => ResponseFuture::sending(picked, call, &self.destination),
@@ -187,7 +188,7 @@ where
 /// What a call wishes.
 #[derive(Debug, Clone, Copy)]
 struct Wish {
-    /// The hash of the header that keeps calls together, if the policy has one and the call has it.
+    /// The hash of what keeps calls together, if the policy has that and the call too.
     key: Option<u64>,
     /// Whom to take last: the endpoints of the attempts before.
     avoid: Avoid,
@@ -221,7 +222,10 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
     let draw = key.unwrap_or(random) & 0xffff_ffff;
     let at = snapshot.levels.iter().position(|level| draw < level.below).unwrap_or_default();
     let Some(level) = snapshot.levels.get(at) else { return Err(Passed::default()) };
-    let first = level.picker.pick(&level.ready, Hint { random, key: key.unwrap_or(random), now });
+    let mut first = level.picker.pick(&level.ready, Hint { random, key: key.unwrap_or(random), now });
+    if destination.slow_start.is_some() && is_spared(destination, level.ready.get(first), now) {
+        first = (first + 1) % level.ready.len();
+    }
     let order = || {
         let (before, from) = level.ready.split_at_checked(first).unwrap_or((&level.ready, &[]));
         let others = snapshot.levels.iter().enumerate().filter(move |(n, _)| *n != at).flat_map(|(_, level)| &level.ready);
@@ -240,6 +244,14 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
         Err(passed) if all_open(&passed) => take_one(destination.breakers.of(breaker).sooner()),
         picked => picked,
     }
+}
+
+/// Whether the call goes to the next one, because this one has just come.
+#[cold]
+fn is_spared(destination: &Shared, ready: Option<&Ready>, now: Instant) -> bool {
+    let (Some(slow_start), Some(ready)) = (&destination.slow_start, ready) else { return false };
+    let share = slow_start.share(ready.endpoint.age(now));
+    share < 1.0 && destination.random_unit() >= share
 }
 
 /// Takes a slot and a permit of one endpoint, or notes why not. Breakers are asked as if it were so much later.

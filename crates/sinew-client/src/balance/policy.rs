@@ -8,11 +8,9 @@ use super::{
     weighted_round_robin::WeightedRoundRobin,
 };
 use crate::{latency::DECAY, snapshot::Ready};
-use http::{HeaderMap, HeaderName};
-use sinew_core::service_config::Balancing;
+use sinew_core::service_config::{Balancing, HashKey};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use xxhash_rust::xxh64::xxh64;
 
 /// A way to spread calls.
 pub(crate) trait Policy: fmt::Debug + Send + Sync {
@@ -24,8 +22,8 @@ pub(crate) trait Policy: fmt::Debug + Send + Sync {
         DECAY
     }
 
-    /// The request header by which calls are kept together.
-    fn header(&self) -> Option<&HeaderName> {
+    /// By what calls are kept together.
+    fn key(&self) -> Option<&HashKey> {
         None
     }
 }
@@ -41,7 +39,7 @@ pub(crate) trait Picker: fmt::Debug + Send + Sync {
 pub(crate) struct Hint {
     /// A fresh random number.
     pub(crate) random: u64,
-    /// The hash of the policy's header; of a call without it the random number, as gRFC A76 has it.
+    /// The hash of what keeps calls together; of a call without it the random number, as gRFC A76 has it.
     pub(crate) key: u64,
     pub(crate) now: Instant,
 }
@@ -58,21 +56,11 @@ pub(crate) fn policy(balancing: Option<&Balancing>) -> Box<dyn Policy> {
         Some(Balancing::SinewWeightedRoundRobin {}) => Box::new(WeightedRoundRobin::default()),
         Some(Balancing::SinewRandom {}) => Box::new(Random),
         Some(Balancing::SinewMaglev(config)) => Box::new(Maglev::new(config)),
-        // Policies are resolved to the child, which is never this.
-        Some(Balancing::OutlierDetectionExperimental(config)) => policy(config.child_policy.first()),
+        // Policies are resolved to the innermost, which is neither.
+        Some(outer @ (Balancing::OutlierDetectionExperimental(_) | Balancing::RandomSubsettingExperimental(_))) => {
+            policy(outer.child())
+        }
     }
-}
-
-/// The hash of a call's header: of all its values, joined with commas, as gRFC A76 has it; none without the header.
-pub(crate) fn key(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    let rest: Vec<_> = values.map(|value| value.as_bytes()).collect();
-    if rest.is_empty() {
-        return Some(xxh64(first.as_bytes(), 0));
-    }
-    let all: Vec<_> = std::iter::once(first.as_bytes()).chain(rest).collect();
-    Some(xxh64(&all.join(&b','), 0))
 }
 
 /// Stretches one random number over several choices (SplitMix64's finalizer between them).

@@ -8,15 +8,14 @@ use super::{
     schedule::divisor,
 };
 use crate::snapshot::Ready;
-use http::HeaderName;
-use sinew_core::service_config::RingHashConfig;
+use sinew_core::service_config::{HashKey, RingHashConfig};
 use std::sync::Arc;
 use xxhash_rust::xxh64::xxh64;
 
 /// gRPC's `ring_hash_experimental`.
 #[derive(Debug)]
 pub(crate) struct RingHash {
-    header: HeaderName,
+    key: Option<HashKey>,
     smallest: u64,
     largest: u64,
 }
@@ -27,11 +26,7 @@ struct Ring(Vec<(u64, u32)>);
 
 impl RingHash {
     pub(crate) fn new(config: &RingHashConfig) -> Self {
-        Self {
-            header: config.request_hash_header.clone(),
-            smallest: config.min_ring_size.into(),
-            largest: config.max_ring_size.into(),
-        }
+        Self { key: config.key(), smallest: config.min_ring_size.into(), largest: config.max_ring_size.into() }
     }
 
     /// How many points an endpoint has for each unit of its weight. A power of two, so that a coming or leaving endpoint
@@ -69,8 +64,8 @@ impl Policy for RingHash {
         Arc::new(Ring(ring))
     }
 
-    fn header(&self) -> Option<&HeaderName> {
-        Some(&self.header)
+    fn key(&self) -> Option<&HashKey> {
+        self.key.as_ref()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     outlier::Detector,
     snapshot::{Member, Phase, Snapshot},
 };
-use sinew_core::{Endpoint as Registered, State};
+use sinew_core::{Endpoint as Registered, Health, State};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -25,6 +25,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until},
 };
+use xxhash_rust::xxh64::xxh64;
 
 /// Keeps one destination current.
 pub(super) struct Keeper {
@@ -122,7 +123,8 @@ impl Keeper {
         if latest.state == State::Unknown {
             return;
         }
-        let wanted: BTreeMap<_, _> = latest.endpoints.iter().map(|e| (e.id.clone(), e.clone())).collect();
+        let wanted = subset(&latest.endpoints, self.shared.subset);
+        let wanted: BTreeMap<_, _> = wanted.into_iter().map(|e| (e.id.clone(), e.clone())).collect();
         self.slots.retain(|id, slot| {
             let stays = wanted.get(id).is_some_and(|e| e.same_address(&slot.registered));
             if !stays {
@@ -162,6 +164,8 @@ impl Keeper {
             all_in_flight: self.shared.in_flight.clone(),
             breakers_opened: self.shared.series.breakers_opened.clone(),
             crowded: Default::default(),
+            made: now,
+            connected_ms: Default::default(),
         };
         tracing::debug!(service = %self.shared.service, endpoint = %endpoint.name, "endpoint appeared");
         Slot { registered, endpoint: Arc::new(endpoint), conns: Vec::new(), failures: 0, error: "".into() }
@@ -220,6 +224,7 @@ impl Keeper {
                 slot.endpoint.breakers.reconnected();
                 if first {
                     slot.endpoint.latency.forget(Instant::now());
+                    slot.endpoint.connected(Instant::now());
                 }
                 tracing::info!(service = %self.shared.service, endpoint = %name, "connected");
             }
@@ -310,6 +315,17 @@ impl Keeper {
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.changed.send_modify(|count| *count += 1);
     }
+}
+
+/// The endpoints that this client uses: all, or those that come first in an order of its own (rendezvous hashing, gRFC A68).
+/// When one leaves, one other comes for it; healthy ones come before those that fail their checks.
+fn subset(all: &[Arc<Registered>], rule: Option<(usize, u64)>) -> Vec<&Arc<Registered>> {
+    let mut all: Vec<_> = all.iter().collect();
+    if let Some((size, seed)) = rule.filter(|(size, _)| *size < all.len()) {
+        all.sort_by_cached_key(|e| (e.health == Health::Critical, xxh64(e.id.as_bytes(), seed)));
+        all.truncate(size);
+    }
+    all
 }
 
 /// When it is time to look for outliers; never without a detector.

@@ -15,7 +15,11 @@ use crate::{
 use arc_swap::ArcSwap;
 use http::uri::Authority;
 use keeper::Keeper;
-use sinew_core::{Policies, ServiceName, State, service_config::OutlierDetectionConfig, stats::Registry};
+use sinew_core::{
+    Policies, ServiceName, State,
+    service_config::{OutlierDetectionConfig, SlowStartConfig},
+    stats::Registry,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -43,6 +47,9 @@ pub(crate) struct Shared {
     pub(crate) methods: Methods,
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) breakers: Arc<Plan>,
+    pub(crate) slow_start: Option<SlowStartConfig>,
+    /// How many endpoints are used, and what decides which.
+    subset: Option<(usize, u64)>,
     outliers: Option<OutlierDetectionConfig>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// Counts snapshots, for calls that wait for the next one.
@@ -65,6 +72,7 @@ impl Destination {
         let snapshot = Snapshot::new(State::Unknown, Vec::new(), &*spread, &config.locality, None);
         // A service name is a DNS label, and every DNS label an authority.
         let authority = Authority::try_from(service.as_str()).unwrap_or(Authority::from_static("invalid"));
+        let hashes = spread.key().is_some();
         let breakers = Arc::new(Plan::new(service, policies, config.breaker));
         let shared = Arc::new(Shared {
             service: service.clone(),
@@ -74,6 +82,9 @@ impl Destination {
             methods: Methods::new(service, policies.clone(), breakers.clone(), config.faults.clone()),
             policy: spread,
             breakers,
+            // Hashing has its reasons to send a call there and nowhere else.
+            slow_start: policy.and_then(|p| p.slow_start).filter(|_| !hashes),
+            subset: policy.and_then(|p| p.subset).map(|size| (size as usize, ports.rng.next_u64())),
             outliers: policy.and_then(|p| p.outliers.clone()),
             snapshot: ArcSwap::from_pointee(snapshot),
             changed: watch::Sender::new(0),

@@ -1,8 +1,15 @@
 //! What a further attempt needs, and whether there may be one.
 
 use super::{Body, Throttle, budget};
-use crate::{call::Call, destination::Shared, endpoint, error::Error, headers, request_body::RequestBody};
-use http::{HeaderMap, HeaderValue, Response};
+use crate::{
+    call::Call,
+    destination::Shared,
+    endpoint,
+    error::Error,
+    headers::{self, Pushback},
+    request_body::RequestBody,
+};
+use http::{HeaderValue, Response};
 use sinew_core::{MethodKind, classify::Code, service_config::RetryPolicy};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -98,7 +105,7 @@ where
                     self.succeeded();
                     End::Final
                 }
-                Some(code) => End::Status(code, pushback(response.headers())),
+                Some(code) => End::Status(code, headers::pushback(response.headers())),
             },
         }
     }
@@ -149,17 +156,4 @@ where
             throttle.succeeded();
         }
     }
-}
-
-/// The server's own word on when to come back: `grpc-retry-pushback-ms`.
-pub(super) enum Pushback {
-    After(Duration),
-    /// Negative or unreadable, which gRFC A6 takes for a no.
-    Never,
-}
-
-fn pushback(headers: &HeaderMap) -> Option<Pushback> {
-    let value = headers.get(&headers::PUSHBACK)?;
-    let ms = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
-    Some(ms.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms.into()))))
 }

@@ -10,7 +10,7 @@
 
 use super::{
     Body,
-    again::{Again, End, Pushback},
+    again::{Again, End},
     held::Held,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     call::Call,
     endpoint,
     error::Error,
+    headers::Pushback,
     request_body::RequestBody,
 };
 use http::Response;

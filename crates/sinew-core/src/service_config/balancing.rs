@@ -31,6 +31,8 @@ pub enum Balancing {
     SinewRandom {},
     /// The same endpoint for the same value of a header, in equal shares (Eisenbud et al. 2016).
     SinewMaglev(MaglevConfig),
+    /// Another policy over so many of the endpoints, which each client takes at random and keeps (gRFC A68).
+    RandomSubsettingExperimental(RandomSubsettingConfig),
     /// Another policy, without the endpoints that fail far more often than the rest (gRFC A50).
     OutlierDetectionExperimental(OutlierDetectionConfig),
 }
@@ -112,12 +114,6 @@ impl OutlierDetectionConfig {
             (percent(rate.enforcement_percentage), "successRateEjection.enforcementPercentage", "must be 0 to 100"),
             (percent(failure.threshold), "failurePercentageEjection.threshold", "must be 0 to 100"),
             (percent(failure.enforcement_percentage), "failurePercentageEjection.enforcementPercentage", "must be 0 to 100"),
-            (!self.child_policy.is_empty(), "childPolicy", "must name a policy"),
-            (
-                !self.child_policy.iter().any(|child| matches!(child, Balancing::OutlierDetectionExperimental(_))),
-                "childPolicy",
-                "must not be outlier detection again",
-            ),
         ];
         rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, field, rule)| Err((field, rule)))
     }
@@ -139,6 +135,25 @@ fn ten() -> u32 {
     10
 }
 
+/// Settings of `random_subsetting_experimental`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RandomSubsettingConfig {
+    /// How many endpoints a client uses, at least 1. Fewer than some 20 spread a few clients' calls unevenly.
+    pub subset_size: u32,
+    /// The policy that spreads calls over them.
+    pub child_policy: Vec<Balancing>,
+}
+
+/// Which of a call's bytes decide where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// All values of this header (gRFC A76).
+    Header(HeaderName),
+    /// The field of the request message with this number.
+    Field(u32),
+}
+
 /// Settings of `ring_hash_experimental`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -150,8 +165,11 @@ pub struct RingHashConfig {
     #[serde(default = "largest_ring")]
     pub max_ring_size: u32,
     /// Calls with the same value of this header go to the same endpoint, those without it to any.
-    #[serde(deserialize_with = "header_name")]
-    pub request_hash_header: HeaderName,
+    #[serde(default, deserialize_with = "header_name")]
+    pub request_hash_header: Option<HeaderName>,
+    /// The same for a field of the request message, by its number: of those at its top level, and not of a streamed request.
+    #[serde(default)]
+    pub request_hash_field: Option<u32>,
 }
 
 /// Settings of `sinew_maglev`.
@@ -162,9 +180,38 @@ pub struct MaglevConfig {
     #[serde(default = "maglev_table")]
     pub table_size: u32,
     /// Calls with the same value of this header go to the same endpoint, those without it to any.
-    #[serde(deserialize_with = "header_name")]
-    pub request_hash_header: HeaderName,
+    #[serde(default, deserialize_with = "header_name")]
+    pub request_hash_header: Option<HeaderName>,
+    /// The same for a field of the request message, by its number: of those at its top level, and not of a streamed request.
+    #[serde(default)]
+    pub request_hash_field: Option<u32>,
 }
+
+impl RingHashConfig {
+    /// What decides.
+    pub fn key(&self) -> Option<HashKey> {
+        key(self.request_hash_header.as_ref(), self.request_hash_field)
+    }
+}
+
+impl MaglevConfig {
+    /// What decides.
+    pub fn key(&self) -> Option<HashKey> {
+        key(self.request_hash_header.as_ref(), self.request_hash_field)
+    }
+}
+
+/// The one of both that is given.
+fn key(header: Option<&HeaderName>, field: Option<u32>) -> Option<HashKey> {
+    match (header, field) {
+        (Some(header), None) => Some(HashKey::Header(header.clone())),
+        // Protobuf's numbers.
+        (None, Some(field @ 1..=0x1fff_ffff)) => Some(HashKey::Field(field)),
+        _ => None,
+    }
+}
+
+const KEY_RULE: &str = "must be a header, or requestHashField the number of a field of the request, and not both";
 
 fn two() -> u32 {
     2
@@ -187,21 +234,57 @@ const LARGEST_TABLE: u32 = 5_000_011;
 const LARGEST_RING: u32 = 1 << 16;
 
 impl Balancing {
+    /// The policy within, of one that only decides which endpoints there are.
+    pub fn child(&self) -> Option<&Self> {
+        match self {
+            Self::OutlierDetectionExperimental(config) => config.child_policy.first(),
+            Self::RandomSubsettingExperimental(config) => config.child_policy.first(),
+            _ => None,
+        }
+    }
+
+    fn same_kind(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// What is wrong, if anything is: the field, and the rule that it breaks.
     pub(super) fn check(&self) -> Result<(), (String, &'static str)> {
         let refuse = |field: &str, rule| Err((field.to_owned(), rule));
+        let (name, children) = match self {
+            Self::OutlierDetectionExperimental(config) => ("outlier_detection_experimental", &config.child_policy),
+            Self::RandomSubsettingExperimental(config) => ("random_subsetting_experimental", &config.child_policy),
+            _ => return self.check_leaf(),
+        };
+        let of = |field: &str| format!("{name}.{field}");
         match self {
-            Self::OutlierDetectionExperimental(config) => {
-                let of = |field: &str| format!("outlier_detection_experimental.{field}");
-                config.check().map_err(|(field, rule)| (of(field), rule))?;
-                for (i, child) in config.child_policy.iter().enumerate() {
-                    child.check().map_err(|(field, rule)| (of(&format!("childPolicy[{i}].{field}")), rule))?;
-                }
-                Ok(())
+            Self::OutlierDetectionExperimental(config) => config.check().map_err(|(field, rule)| (of(field), rule))?,
+            Self::RandomSubsettingExperimental(config) if config.subset_size == 0 => {
+                return refuse(&of("subsetSize"), "must be at least 1");
             }
+            _ => {}
+        }
+        if children.is_empty() {
+            return refuse(&of("childPolicy"), "must name a policy");
+        }
+        for (i, child) in children.iter().enumerate() {
+            child.check().map_err(|(field, rule)| (of(&format!("childPolicy[{i}].{field}")), rule))?;
+            if std::iter::successors(Some(child), |child| child.child()).any(|within| within.same_kind(self)) {
+                return refuse(&of(&format!("childPolicy[{i}]")), "must not be the same once more");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_leaf(&self) -> Result<(), (String, &'static str)> {
+        let refuse = |field: &str, rule| Err((field.to_owned(), rule));
+        match self {
             Self::LeastRequestExperimental { choice_count } if *choice_count < 2 => {
                 refuse("least_request_experimental.choiceCount", "must be at least 2")
             }
+            Self::RingHashExperimental(ring) if ring.key().is_none() => {
+                refuse("ring_hash_experimental.requestHashHeader", KEY_RULE)
+            }
+            Self::SinewMaglev(maglev) if maglev.key().is_none() => refuse("sinew_maglev.requestHashHeader", KEY_RULE),
             Self::RingHashExperimental(ring) if !(1..=LARGEST_RING).contains(&ring.max_ring_size) => {
                 refuse("ring_hash_experimental.maxRingSize", "must be 1 to 65536")
             }
@@ -229,8 +312,8 @@ fn prime(n: u32) -> bool {
 }
 
 /// A header that hashing may look at: gRPC's binary ones are left out, as gRFC A76 has it.
-fn header_name<'de, D: Deserializer<'de>>(input: D) -> Result<HeaderName, D::Error> {
+fn header_name<'de, D: Deserializer<'de>>(input: D) -> Result<Option<HeaderName>, D::Error> {
     let text = String::deserialize(input)?;
     let name = HeaderName::from_bytes(text.as_bytes()).ok().filter(|name| !name.as_str().ends_with("-bin"));
-    name.ok_or_else(|| D::Error::custom(format!("{text:?} is no name of a text header")))
+    name.map(Some).ok_or_else(|| D::Error::custom(format!("{text:?} is no name of a text header")))
 }
