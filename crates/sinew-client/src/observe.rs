@@ -4,7 +4,8 @@
 //! when its status is known, which for a stream is long after its headers; whoever drops it earlier has cancelled it.
 //!
 //! The trace is the caller's (the inbound call's, or a `traceparent` it set), else a new one, if this process exports
-//! traces at all. All attempts of a call carry the same span.
+//! traces at all. All attempts of a call carry the same span. The inbound call's criticality goes along too, unless the caller
+//! set one.
 
 use crate::{
     call::Call,
@@ -17,7 +18,7 @@ use crate::{
 use http::{HeaderMap, HeaderValue, Response};
 use pin_project_lite::pin_project;
 use sinew_core::{
-    Context as CallContext,
+    Context as CallContext, Criticality,
     classify::Code,
     trace::{self, Span, SpanKind, TraceContext},
 };
@@ -75,7 +76,9 @@ where
     }
 
     fn call(&mut self, mut call: Call<B>) -> ResponseFuture<S::Future> {
-        let span = open(&self.destination, &mut call.headers);
+        let inbound = CallContext::current();
+        inherit(inbound.criticality, &mut call.headers);
+        let span = open(&self.destination, inbound.trace, &mut call.headers);
         let (method, started, deadline) = (call.method.clone(), call.now, call.deadline.map(|d| d.at));
         method.calls.in_flight.fetch_add(1, Relaxed);
         let record = Record { method, started, deadline, span, over: false };
@@ -170,12 +173,19 @@ impl Drop for Record {
     }
 }
 
+/// Hands on what the inbound call's caller said of it. The default is not worth a header.
+fn inherit(criticality: Criticality, headers: &mut HeaderMap) {
+    if criticality != Criticality::default() && !headers.contains_key(headers::CRITICALITY) {
+        headers.insert(headers::CRITICALITY, HeaderValue::from_static(criticality.as_str()));
+    }
+}
+
 // === spans ===
 
 /// Makes the call a child of its trace and writes `traceparent`; the span, if it is recorded.
-fn open(destination: &Arc<Shared>, headers: &mut HeaderMap) -> Option<Box<Open>> {
+fn open(destination: &Arc<Shared>, inbound: Option<TraceContext>, headers: &mut HeaderMap) -> Option<Box<Open>> {
     let sink = trace::sink();
-    let parent = CallContext::current().trace.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
+    let parent = inbound.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
     let context = match parent {
         Some(parent) => TraceContext { span_id: destination.random().max(1), ..parent },
         // Nobody to follow and nobody to tell.

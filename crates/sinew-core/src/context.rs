@@ -1,9 +1,9 @@
-//! What a call inherits from the call it is made for: deadline, trace, attempt.
+//! What a call inherits from the call it is made for: deadline, trace, attempt, criticality.
 //!
 //! The server layer sets it around each handler; the channel reads it for every call the handler makes. It lives in
 //! the task, so work handed to another task has none unless it is carried over with [`scope`].
 
-use crate::trace::TraceContext;
+use crate::{Criticality, trace::TraceContext};
 use tokio::time::Instant;
 
 tokio::task_local! {
@@ -19,6 +19,8 @@ pub struct Context {
     pub trace: Option<TraceContext>,
     /// How many times the inbound call was already tried (`grpc-previous-rpc-attempts`): retries of retries multiply.
     pub attempt: u32,
+    /// How much the inbound call matters, and so whatever is done for it.
+    pub criticality: Criticality,
 }
 
 impl Context {
@@ -27,9 +29,9 @@ impl Context {
         CURRENT.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// The same trace without deadline and attempt: for work that outlives the call.
+    /// The same trace and criticality without deadline and attempt: for work that outlives the call.
     pub fn detach(&self) -> Self {
-        Self { deadline: None, trace: self.trace, attempt: 0 }
+        Self { deadline: None, attempt: 0, ..self.clone() }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod classify;
 pub mod context;
+pub mod criticality;
 pub mod failpoint;
 pub mod fault_injection;
 pub mod planted;
@@ -26,6 +27,7 @@ pub use chain::chain;
 pub use clock::{Clock, SystemClock};
 pub use connector::{BoxIo, Connector, Io};
 pub use context::Context;
+pub use criticality::Criticality;
 pub use discover::{Discover, FixedList, Snapshot, State};
 pub use endpoint::{Endpoint, Health};
 pub use name::{InvalidName, ServiceName};

@@ -87,7 +87,7 @@ impl<D: Data> Job<'_, D> {
         let limit = self.shared.definition.timing_of(state.step).attempt;
         let span = self.trace.and_then(|trace| OpenSpan::below(trace, self.shared.clock.now(), &*self.shared.rng));
         let trace = span.as_ref().map(OpenSpan::context).or(self.trace);
-        let inbound = Context { deadline: Some(Instant::now() + limit), trace, attempt: 0 };
+        let inbound = Context { deadline: Some(Instant::now() + limit), trace, ..Context::default() };
         let call = async || match forward {
             true => planned.step.act(&self.saga).await.map(Some),
             false => planned.step.undo(&self.saga).await.map(|()| None),

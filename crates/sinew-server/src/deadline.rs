@@ -1,7 +1,7 @@
 //! Enforces the caller's deadline, and hands it on to the calls that the handler makes.
 //!
 //! `grpc-timeout` is what is left of the caller's time when it sent the request. Work past it is for nobody: the handler
-//! is dropped, streams included. The same value, with trace and attempt, becomes the task's [`Context`], which a stream
+//! is dropped, streams included. The same value, with trace, attempt and criticality, becomes the task's [`Context`], which a stream
 //! has around it too: what it calls while it is sent belongs to the same call.
 
 use crate::ending::trailers;
@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use sinew_core::{
-    Context as CallContext,
+    Context as CallContext, Criticality,
     context::{self, Scope},
+    criticality,
 };
 use std::{
     pin::Pin,
@@ -57,7 +58,9 @@ where
         };
         let attempt = request.headers().get("grpc-previous-rpc-attempts").and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
         let trace = request.extensions().get().copied();
-        let context = CallContext { deadline, trace, attempt };
+        let criticality =
+            request.headers().get(criticality::HEADER).map_or_else(Criticality::default, |v| Criticality::parse(v.as_bytes()));
+        let context = CallContext { deadline, trace, attempt, criticality };
         DeadlineFuture {
             inner: Some(context::scope(context.clone(), self.0.call(request))),
             limit: deadline.map(sleep_until),

@@ -6,7 +6,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::Empty;
 use sinew_client::{Client, Config, Ports};
 use sinew_core::{
-    ServiceName,
+    Criticality, ServiceName,
     classify::Code,
     context,
     stats::{CallKey, CallStats, Registry, Side},
@@ -104,4 +104,20 @@ async fn the_inbound_trace_goes_on_with_a_span_of_the_calls_own() {
     let told = TraceContext::parse(&header).expect("valid");
     assert_eq!((told.trace_id, told.sampled), (0xabc, true));
     assert_ne!(told.span_id, 0xdef);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_inbound_calls_criticality_goes_on_unless_the_caller_says_otherwise() {
+    let server = Server::echo();
+    let world = World::of(&[&server]);
+    world.call(GET, b"x").await.expect("echo");
+    assert!(!server.seen()[0].headers.contains_key("sinew-criticality"), "the default is not worth a header");
+
+    let context = sinew_core::Context { criticality: Criticality::Sheddable, ..Default::default() };
+    context::scope(context.clone(), world.call(GET, b"x")).await.expect("echo");
+    assert_eq!(server.seen()[1].headers["sinew-criticality"], "SHEDDABLE");
+
+    let own = HeaderMap::from_iter([("sinew-criticality".parse().expect("a name"), "CRITICAL".parse().expect("a value"))]);
+    context::scope(context, world.call_with(GET, b"x", own)).await.expect("echo");
+    assert_eq!(server.seen()[2].headers["sinew-criticality"], "CRITICAL");
 }
