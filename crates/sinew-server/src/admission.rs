@@ -1,35 +1,162 @@
-//! How many calls are let in at once.
+//! How many calls are let in at once, and whose are refused first.
 //!
 //! A server that takes everything answers nothing in time. Past the limit a call is refused before any work is done for
-//! it, with a hint when to come back: RESOURCE_EXHAUSTED says nothing about our health, so breakers do not count it.
+//! it, with a hint when to come back: RESOURCE_EXHAUSTED says nothing about our health, so breakers do not count it. The
+//! limit is fixed, or lower than that where latency says so ([`adaptive`](crate::adaptive)). Each class of calls
+//! ([`Criticality`]) has a share of it, so that those that can wait make room for those that cannot.
+//!
+//! gRPC's own services, health and reflection, are neither refused nor counted: a server that fails its health check because
+//! it is busy leaves its load to others who are busy too.
 
-use crate::Limits;
-use http::{HeaderValue, Request, Response};
+use crate::{Limits, adaptive::Adaptive};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use sinew_core::{Criticality, MethodKind, Policies, ServiceName, criticality, stats::Registry};
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
+use tokio::time::Instant;
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// When a refused caller may come back: long enough for a burst to pass, short enough to be worth the wait.
-const PUSHBACK_MS: &str = "100";
+/// What gRPC itself defines; nobody else's package has that name.
+const INFRASTRUCTURE: &str = "/grpc.";
+
+/// The share of the limit up to which a class is let in, in percent. A tenth is kept for those without whom it hurts at once;
+/// half and a quarter are out of reach of those that can wait, so that a burst of the others finds room.
+fn share(class: Criticality) -> usize {
+    match class {
+        Criticality::CriticalPlus => 100,
+        Criticality::Critical => 90,
+        Criticality::SheddablePlus => 75,
+        Criticality::Sheddable => 50,
+    }
+}
+
+/// When a refused caller may come back, in milliseconds: long enough for a burst to pass and short enough to be worth the
+/// wait, or after those who cannot wait.
+fn pushback(class: Criticality) -> HeaderValue {
+    HeaderValue::from_static(match class {
+        Criticality::CriticalPlus | Criticality::Critical => "100",
+        Criticality::SheddablePlus | Criticality::Sheddable => "1000",
+    })
+}
+
+/// Places that a class has, at least one.
+fn places(limit: usize, class: Criticality) -> usize {
+    limit.saturating_mul(share(class)).div_ceil(100)
+}
+
+fn class(headers: &HeaderMap) -> Criticality {
+    headers.get(criticality::HEADER).map_or_else(Criticality::default, |value| Criticality::parse(value.as_bytes()))
+}
 
 /// Adds [`Admission`]; all its services share one count.
 #[derive(Debug, Clone)]
-pub(crate) struct AdmissionLayer {
-    calls: Arc<AtomicUsize>,
+pub(crate) struct AdmissionLayer(Arc<Door>);
+
+/// Who is in, and who may come in.
+#[derive(Debug)]
+struct Door {
+    calls: AtomicUsize,
     limit: usize,
+    latency: Option<Latency>,
+    /// By class.
+    refused: [Arc<AtomicU64>; Criticality::ALL.len()],
+}
+
+/// What a limit that follows latency needs.
+#[derive(Debug)]
+struct Latency {
+    adaptive: Adaptive,
+    /// Those whose times count: the time of a stream says nothing, nor that of paths which the caller invents.
+    unary: HashMap<Arc<str>, usize>,
+    start: Instant,
 }
 
 impl AdmissionLayer {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self { calls: Arc::default(), limit: limits.calls }
+    pub(crate) fn new(service: &ServiceName, policies: &Policies, limits: &Limits) -> Self {
+        let service = || ("service", service.to_string());
+        let refused = Criticality::ALL.map(|class| {
+            let labels = vec![service(), ("criticality", class.as_str().to_owned())];
+            Registry::global().counter("server_calls_refused_total", labels)
+        });
+        let latency = limits.adaptive.map(|settings| {
+            let unary = policies.methods().filter(|m| m.kind == Some(MethodKind::Unary)).map(|m| m.path.clone());
+            let unary: HashMap<_, _> = unary.enumerate().map(|(index, path)| (path, index)).collect();
+            let gauge = Registry::global().gauge("server_calls_limit", vec![service()]);
+            Latency { adaptive: Adaptive::new(settings, limits.calls, unary.len(), gauge), unary, start: Instant::now() }
+        });
+        Self(Arc::new(Door { calls: AtomicUsize::new(0), limit: limits.calls, latency, refused }))
+    }
+}
+
+impl Door {
+    fn enter(self: &Arc<Self>, request: &Request<Body>) -> Result<Option<Place>, Criticality> {
+        let path = request.uri().path();
+        if path.starts_with(INFRASTRUCTURE) {
+            return Ok(None);
+        }
+        let mut place = Place { under_way: self.calls.fetch_add(1, Relaxed) + 1, door: self.clone(), timed: None };
+        let limit = self.latency.as_ref().map_or(self.limit, |latency| latency.adaptive.limit());
+        // Headers are looked at only where it makes a difference.
+        if place.under_way > places(limit, Criticality::Sheddable) {
+            let class = class(request.headers());
+            if place.under_way > places(limit, class) {
+                return Err(class);
+            }
+        }
+        if let Some(latency) = &self.latency {
+            latency.adaptive.admitted(place.under_way);
+            place.timed = latency.unary.get(path).map(|method| (*method, latency.start.elapsed()));
+        }
+        Ok(Some(place))
+    }
+
+    fn refuse(&self, class: Criticality) -> Response<Body> {
+        if let Some(count) = self.refused.get(class as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+        if let Some(latency) = &self.latency {
+            latency.adaptive.refused();
+        }
+        let mut refusal: Response<Body> = Status::resource_exhausted("the server has too many calls under way").into_http();
+        refusal.headers_mut().insert("grpc-retry-pushback-ms", pushback(class));
+        refusal
+    }
+}
+
+/// A place among the calls under way.
+struct Place {
+    door: Arc<Door>,
+    /// How many there were with this one.
+    under_way: usize,
+    /// Method and begin, where the time counts.
+    timed: Option<(usize, Duration)>,
+}
+
+impl Place {
+    /// The call was answered, with these headers.
+    fn answered(self, headers: &HeaderMap) {
+        // Of a unary call's answer the status is among the headers only if it is an error.
+        if let (Some((method, began)), Some(latency), false) = (self.timed, &self.door.latency, headers.contains_key("grpc-status"))
+        {
+            let others = self.door.calls.load(Relaxed).saturating_sub(1);
+            latency.adaptive.succeeded(method, began, latency.start.elapsed(), others);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.door.calls.fetch_sub(1, Relaxed);
     }
 }
 
@@ -37,22 +164,13 @@ impl AdmissionLayer {
 #[derive(Debug, Clone)]
 pub(crate) struct Admission<S> {
     inner: S,
-    layer: AdmissionLayer,
-}
-
-/// A place among the calls under way.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
+    door: Arc<Door>,
 }
 
 impl<S> Layer<S> for AdmissionLayer {
     type Service = Admission<S>;
     fn layer(&self, inner: S) -> Self::Service {
-        Admission { inner, layer: self.clone() }
+        Admission { inner, door: self.0.clone() }
     }
 }
 
@@ -69,21 +187,19 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let under_way = self.layer.calls.fetch_add(1, Relaxed);
-        let place = Place(self.layer.calls.clone());
-        if under_way >= self.layer.limit {
-            return AdmissionFuture { inner: None, place: None };
+        match self.door.enter(&request) {
+            Ok(place) => AdmissionFuture::Inner { inner: self.inner.call(request), place },
+            Err(class) => AdmissionFuture::Refused { door: self.door.clone(), class },
         }
-        AdmissionFuture { inner: Some(self.inner.call(request)), place: Some(place) }
     }
 }
 
 pin_project_lite::pin_project! {
     /// The inner service's future with its place, or the refusal.
-    pub(crate) struct AdmissionFuture<F> {
-        #[pin]
-        inner: Option<F>,
-        place: Option<Place>,
+    #[project = AdmissionState]
+    pub(crate) enum AdmissionFuture<F> {
+        Inner { #[pin] inner: F, place: Option<Place> },
+        Refused { door: Arc<Door>, class: Criticality },
     }
 }
 
@@ -94,15 +210,28 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Some(inner) = this.inner.as_pin_mut() else {
-            let mut refusal: Response<Body> = Status::resource_exhausted("the server has too many calls under way").into_http();
-            refusal.headers_mut().insert("grpc-retry-pushback-ms", HeaderValue::from_static(PUSHBACK_MS));
-            return Poll::Ready(Ok(refusal));
-        };
-        let answer = std::task::ready!(inner.poll(cx));
-        // Streams count until their headers: a subscription that lasts for days must not take a place.
-        *this.place = None;
-        Poll::Ready(answer)
+        match self.project() {
+            AdmissionState::Refused { door, class } => Poll::Ready(Ok(door.refuse(*class))),
+            AdmissionState::Inner { inner, place } => {
+                let answer = std::task::ready!(inner.poll(cx));
+                // Streams count until their headers: a subscription that lasts for days must not take a place.
+                if let (Some(place), Ok(response)) = (place.take(), &answer) {
+                    place.answered(response.headers());
+                }
+                Poll::Ready(answer)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+    use sinew_core::Criticality;
+
+    #[test]
+    fn each_class_has_its_share_and_none_is_shut_out() {
+        assert_eq!(Criticality::ALL.map(|class| places(100, class)), [100, 90, 75, 50]);
+        assert_eq!(Criticality::ALL.map(|class| places(1, class)), [1; 4]);
     }
 }

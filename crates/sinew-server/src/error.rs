@@ -5,6 +5,9 @@ use std::io;
 /// What ends [`crate::Server::run`] early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A bound cannot be honoured.
+    #[error(transparent)]
+    Limits(#[from] crate::LimitsError),
     /// The mesh or admin address cannot be listened on.
     #[error("cannot listen on {address}")]
     Listen {

@@ -1,7 +1,10 @@
-//! Follows the frames that a peer sends, only so far as to know whether it owes us the rest of something.
+//! Follows the frames that a peer sends, only so far as to know whether it owes us the rest of something, and how many of
+//! each type there are ([`flood`](crate::flood)).
 //!
 //! A peer that begins what it does not finish holds a connection, and h2 the memory of it, for as long as it likes: the
 //! preface, its SETTINGS, a frame's head, the headers of a request. Whether the bytes make sense is h2's to judge.
+
+use crate::flood::{Flood, Meter};
 
 /// Length of the client's connection preface. <https://www.rfc-editor.org/rfc/rfc9113#section-3.4>
 const PREFACE: usize = 24;
@@ -20,6 +23,9 @@ pub(crate) struct Frames {
     opened: bool,
     /// Whether headers were begun that further frames must end.
     headers: bool,
+    meter: Meter,
+    /// The latest stream that the peer has begun.
+    last_stream: u32,
 }
 
 #[derive(Debug)]
@@ -33,8 +39,8 @@ const NEXT: At = At::Head { bytes: [0; HEAD], have: 0 };
 
 impl Frames {
     /// A connection from which nothing has come.
-    pub(crate) fn new() -> Self {
-        Self { at: At::Preface { missing: PREFACE }, opened: false, headers: false }
+    pub(crate) fn new(meter: Meter) -> Self {
+        Self { at: At::Preface { missing: PREFACE }, opened: false, headers: false, meter, last_stream: 0 }
     }
 
     /// Whether the peer has begun something that it must finish. A message may take its time, headers may not.
@@ -47,8 +53,18 @@ impl Frames {
         begun || self.headers || !self.opened
     }
 
-    /// The bytes that have come next.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+    /// The latest stream that the peer has begun.
+    pub(crate) fn last_stream(&self) -> u32 {
+        self.last_stream
+    }
+
+    /// So many bytes were sent to the peer.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.meter.sent(bytes);
+    }
+
+    /// The bytes that have come next; an error with a frame that is one too many.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
         while let Some(&first) = bytes.first() {
             let used = match &mut self.at {
                 At::Preface { missing } => {
@@ -65,8 +81,8 @@ impl Frames {
                     }
                     *have += 1;
                     if *have == HEAD {
-                        let [a, b, c, kind, flags, ..] = *head;
-                        self.begin(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c), kind, flags);
+                        let head = *head;
+                        self.begin(head)?;
                     }
                     1
                 }
@@ -81,9 +97,17 @@ impl Frames {
             };
             bytes = bytes.get(used..).unwrap_or_default();
         }
+        Ok(())
     }
 
-    fn begin(&mut self, length: usize, kind: u8, flags: u8) {
+    fn begin(&mut self, head: [u8; HEAD]) -> Result<(), Flood> {
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.meter.frame(kind, flags, length)?;
+        if kind == HEADERS {
+            // Without the reserved bit.
+            self.last_stream = self.last_stream.max(u32::from_be_bytes(stream) & (u32::MAX >> 1));
+        }
         if kind == HEADERS || kind == CONTINUATION {
             self.headers = flags & END_HEADERS == 0;
         }
@@ -91,6 +115,7 @@ impl Frames {
         if length == 0 {
             self.end();
         }
+        Ok(())
     }
 
     fn end(&mut self) {
@@ -102,6 +127,11 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::Frames;
+    use crate::{Limits, flood::Meter};
+
+    fn frames() -> Frames {
+        Frames::new(Meter::new(&Limits::default()))
+    }
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).expect("small").to_be_bytes();
@@ -110,10 +140,10 @@ mod tests {
 
     /// Whether something is owed after each byte, as ranges in which it is not.
     fn settled(bytes: &[u8]) -> Vec<usize> {
-        let mut frames = Frames::new();
+        let mut frames = frames();
         let mut settled = Vec::new();
         for (i, byte) in bytes.iter().enumerate() {
-            frames.feed(&[*byte]);
+            assert_eq!(frames.feed(&[*byte]), Ok(()));
             if !frames.owed() {
                 settled.push(i + 1);
             }
@@ -156,9 +186,10 @@ mod tests {
     fn it_does_not_matter_how_the_bytes_are_cut() {
         let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 18), frame(1, 0, 7), frame(9, 4, 70_000)].concat();
         for size in [1, 2, 3, 7, 10, 24, 100, 1 << 20] {
-            let mut frames = Frames::new();
-            bytes.chunks(size).for_each(|part| frames.feed(part));
+            let mut frames = frames();
+            assert!(bytes.chunks(size).all(|part| frames.feed(part).is_ok()));
             assert!(!frames.owed(), "cut to {size}");
+            assert_eq!(frames.last_stream(), 1);
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A service brings its tonic services; [`Server`] does the rest and returns when it has drained.
 
+mod adaptive;
 mod admin;
 mod admission;
 mod auth;
@@ -11,6 +12,7 @@ mod deadline;
 mod draining;
 mod ending;
 mod error;
+mod flood;
 mod frames;
 mod io;
 mod lifecycle;
@@ -27,10 +29,11 @@ mod stack;
 /// What a service's answers can become; axum's trait under the server's name.
 pub use axum::response::IntoResponse;
 
+pub use adaptive::AdaptiveConcurrency;
 pub use auth::{Claims, FileKeys, FixedKeys, Jwk, JwkSet, KeyError, KeySource, Role, TokenRules, Verifier};
 pub use draining::Draining;
 pub use error::Error;
-pub use limits::Limits;
+pub use limits::{FrameBudget, Limits, LimitsError};
 pub use listener::{Listener, PeerAddr};
 pub use readiness::{Gate, Readiness};
 pub use server::{Config, Identity, Server};

@@ -1,6 +1,6 @@
 //! The accept loop, and one task per connection.
 
-use crate::{Draining, Limits, Listener, PeerAddr, io::Patient};
+use crate::{Draining, Limits, Listener, PeerAddr, flood::Floods, io::Patient};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -10,7 +10,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use sinew_core::{BoxIo, stats::Registry};
-use std::{convert::Infallible, io::ErrorKind, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    convert::Infallible,
+    io::ErrorKind,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -30,6 +35,7 @@ where
     B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
 {
     let open = Registry::global().gauge("server_connections", vec![("service", service.clone())]);
+    let floods = Arc::new(Floods::new(&service));
     let refused = Registry::global().counter("server_connections_refused_total", vec![("service", service)]);
     let mut connections = JoinSet::new();
     loop {
@@ -42,7 +48,7 @@ where
                     refused.fetch_add(1, Relaxed);
                 }
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, stack.clone(), limits.clone(), draining.clone()));
+                    connections.spawn(connection(Patient::new(stream, &limits, floods.clone()), peer, stack.clone(), limits.clone(), draining.clone()));
                     open.store(connections.len() as i64, Relaxed);
                 }
                 // One that was gone before we came to it says nothing about the next.
@@ -63,7 +69,7 @@ where
     open.store(0, Relaxed);
 }
 
-async fn connection<S, B>(stream: BoxIo, peer: PeerAddr, stack: S, limits: Limits, draining: Draining)
+async fn connection<S, B>(stream: Patient<BoxIo>, peer: PeerAddr, stack: S, limits: Limits, draining: Draining)
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: HttpBody<Data = Bytes, Error = Status> + Send + 'static,
@@ -77,31 +83,40 @@ where
             request
         }
     });
-    let connection =
-        builder(&limits).serve_connection(TokioIo::new(Patient::new(stream, limits.preface)), TowerToHyperService::new(stack));
+    let connection = builder(&limits).serve_connection(TokioIo::new(stream), TowerToHyperService::new(stack));
     let mut connection = std::pin::pin!(connection);
-    let old = async {
-        match limits.connection_age {
-            Some(age) => sleep(age.mul_f64(rand::random_range(0.9..=1.1))).await,
-            None => std::future::pending().await,
-        }
-    };
-    let result = tokio::select! {
+    let end = tokio::select! {
         biased;
-        result = connection.as_mut() => Some(result),
-        () = draining.begun() => None,
-        () = old => None,
+        result = connection.as_mut() => Ok(result),
+        // The whole server's time for that is kept by the accept loop.
+        () = draining.begun() => Err(None),
+        () = after(limits.connection_age.map(|age| age.mul_f64(rand::random_range(0.9..=1.1)))) => Err(limits.connection_age_grace),
     };
-    let result = match result {
-        Some(result) => result,
-        None => {
+    let result = match end {
+        Ok(result) => result,
+        Err(grace) => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                result = connection => result,
+                () = after(grace) => {
+                    tracing::debug!(peer = %peer.0, "calls outlived an old connection's grace and are cut off");
+                    return;
+                }
+            }
         }
     };
     if let Err(error) = result {
         // A peer that goes away without a word is no news.
         tracing::debug!(peer = %peer.0, error = &error as &dyn std::error::Error, "connection ended");
+    }
+}
+
+/// Returns after that time; never without one.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

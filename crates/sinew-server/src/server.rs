@@ -159,8 +159,10 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// An address that cannot be listened on, or a registry that does not take us. Nothing stays half-started.
+    /// A bound that cannot be honoured, an address that cannot be listened on, or a registry that does not take us. Nothing stays
+    /// half-started.
     pub async fn run(self, address: SocketAddr, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+        self.config.limits.check()?;
         let listener = TcpListener::bind(address).await.map_err(|e| Error::Listen { address: address.to_string(), source: e })?;
         self.run_on(listener, shutdown).await
     }
@@ -172,6 +174,7 @@ impl Server {
     /// Dropping the future closes everything at once, without a drain.
     pub async fn run_on<L: Listener>(self, listener: L, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self { config, services, names, shared, admin, admin_names, descriptors, readiness, meta } = self;
+        config.limits.check()?;
         let address = listener.local_addr().map_err(|e| Error::Listen { address: "the given listener".into(), source: e })?;
 
         let draining = Draining::default();
@@ -213,6 +216,7 @@ impl Server {
         E: Future<Output = ()> + Send + 'static,
     {
         let Self { config, admin, admin_names, descriptors, readiness, meta, .. } = self;
+        config.limits.check()?;
         let draining = Draining::default();
         let serving = edge(draining.clone());
         let lifecycle = Lifecycle { config, names: Vec::new(), admin, admin_names, descriptors, readiness, meta };

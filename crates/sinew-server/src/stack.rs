@@ -38,6 +38,6 @@ pub(crate) fn stack(
         .layer(DeadlineLayer)
         // A stranger must not take places from others.
         .layer(AuthLayer::new(verifier, policies.clone()))
-        .layer(AdmissionLayer::new(limits))
+        .layer(AdmissionLayer::new(service, policies, limits))
         .service(routes)
 }

@@ -68,6 +68,8 @@ pub struct Handlers {
     /// Calls that wait until they are let go.
     pub waiting: Arc<AtomicUsize>,
     pub let_go: Arc<Notify>,
+    /// One worker.
+    pub worker: Arc<tokio::sync::Mutex<()>>,
     /// Handlers that were dropped before they were let go.
     pub dropped: Arc<AtomicUsize>,
     pub context: Arc<Mutex<Context>>,
@@ -96,6 +98,10 @@ impl AdminService for Handlers {
                 let mut guard = Waiting(self, false);
                 self.let_go.notified().await;
                 guard.1 = true;
+            }
+            Some("work") => {
+                let _worker = self.worker.lock().await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
             _ => {}
         }

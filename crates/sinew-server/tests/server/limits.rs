@@ -85,6 +85,27 @@ async fn an_old_connection_is_told_to_go_and_its_call_finishes() {
     assert_eq!(call.headers().await["content-type"], "application/grpc");
 }
 
+#[tokio::test]
+async fn a_call_that_outlives_an_old_connections_grace_is_cut() {
+    let mut config = config();
+    config.limits.connection_age = Some(Duration::from_millis(50));
+    config.limits.connection_age_grace = Some(Duration::from_millis(50));
+    let server = start(config).await;
+    let call = server.bare(&[("do", "wait")]).await;
+    assert!(timeout(LIMIT, call.answer).await.expect("cut in time").is_err());
+    server.eventually("the handler is dropped", || server.handlers.dropped.load(SeqCst) == 1).await;
+    serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_bound_that_cannot_be_honoured_is_refused_by_name() {
+    let mut config = config();
+    config.limits.calls = 0;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = launch(config, FakeRegistry::default(), listener, &[]);
+    assert_eq!(server.ended().await.unwrap_err().to_string(), "limits.calls must be at least 1");
+}
+
 /// Fails first, as a process without file descriptors does.
 #[derive(Debug)]
 struct Exhausted(TcpListener, usize);

@@ -5,6 +5,8 @@
 mod auth;
 mod calls;
 mod drain;
+mod floods;
 mod harness;
 mod lifecycle;
 mod limits;
+mod overload;

@@ -1,0 +1,355 @@
+//! How many calls under way are enough: the rule, told window by window what calls took.
+//!
+//! By Little's law a server that is full answers no faster with more calls under way, only later. So the limit follows the
+//! *inflation*: what calls took over what they take when none waits for another. It is a geometric mean over the calls of
+//! a window, each against its own method's *baseline*, so that a change of what is called is not taken for load.
+//!
+//! ```text
+//!   inflation ≤ tolerance   the limit grows by its square root, if it was needed
+//!   inflation > tolerance   limit := in flight × tolerance / inflation (at least a half) + √in flight
+//! ```
+//!
+//! That is the rule of Envoy's gradient controller. Its weak side, and that of Netflix's Gradient2, is what it takes for
+//! slow: there, baselines are measured by letting almost nobody in, or are an average that load itself raises. Here there
+//! is no limit until an experiment has shown that one helps:
+//!
+//! ```text
+//!            slow, twice          steady            latency followed
+//!   Free ───────────────► Hold ──────────► Cut ─────────────────────► Limited ◄──► Probe
+//!    ▲                                      │ it did not                │
+//!    └──────────────────────────────────────┴───────── calm ◄───────────┘
+//! ```
+//!
+//! - **Hold** lets no more calls in than there are, and **Cut** three tenths fewer, each until calls that began since then
+//!   have ended. A queue gets shorter with the limit, and latency with it. If latency does not follow by at least half of
+//!   that, calls are slow by nature (a dependency is, or work has changed): what they take becomes the baseline, and the
+//!   limit is lifted.
+//! - **Probe** lowers a limit in use to a quarter now and then, for one window. With twice as many calls under way as are
+//!   worked on nobody waits then, so a baseline that was measured under load comes down. (Envoy: the minRTT window.)
+//!
+//! <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter>,
+//! <https://netflixtechblog.medium.com/performance-under-load-3e6fa9a60581>
+//!
+//! Pure: time is an argument. Inflation is counted in octaves (its logarithm to base 2).
+
+use super::AdaptiveConcurrency;
+use std::time::Duration;
+
+/// Calls that a window must have for a judgement: the mean of as many exponential times is off by a fifth.
+const CALLS: u32 = 100;
+/// The same where latencies are compared.
+const CALLS_TO_COMPARE: u32 = 200;
+/// Windows in a row with inflation before an experiment: a burst is no overload.
+const WINDOWS: u8 = 2;
+/// What the first cut leaves. The server may be a healthy one.
+const FIRST_CUT: f64 = 0.7;
+/// What a cut leaves at least once latency has followed the first, ...
+const SECOND_CUT: f64 = 0.125;
+/// ... and in each window of a limit that is in use.
+const DEEPEST_CUT: f64 = 0.5;
+/// What a probe leaves.
+const PROBE: f64 = 0.25;
+/// The share of a queue's fall in latency below which latency was not a queue's.
+const FOLLOWED: f64 = 0.5;
+/// Inflation beyond what the rule itself settles at before a limit that is there is doubted, in octaves.
+const DOUBT: f64 = 0.5;
+/// A fall of the baselines after which the next probe comes soon, in octaves.
+const FELL: f64 = 0.5;
+/// Time to the first probe, and to the next one after baselines fell.
+const SOON: Duration = Duration::from_secs(1);
+/// A probe may take this part of the time: where calls are few it takes long, and comes the more rarely.
+const PROBE_SHARE: u32 = 50;
+/// Time without need of the limit after which it is lifted.
+const CALM: Duration = Duration::from_secs(10);
+/// How fast baselines follow calls that got quicker, and slower.
+const DOWN: Duration = Duration::from_secs(5);
+const UP: Duration = Duration::from_secs(60);
+/// Windows last for this many of what calls take, so that a change of the limit is seen in the next, ...
+const CALLS_PER_WINDOW: f64 = 2.0;
+/// ... and where latencies are compared for more, so that slow calls are in them too.
+const CALLS_PER_EXPERIMENT: f64 = 4.0;
+/// The longest that a window is made to last.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The calls of one method in a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Calls {
+    /// How many.
+    pub(super) count: u32,
+    /// Mean logarithm (base 2) of the nanoseconds they took.
+    pub(super) took: f64,
+}
+
+/// What a window has shown.
+#[derive(Debug)]
+pub(super) struct Window<'a> {
+    /// When it ended.
+    pub(super) at: Duration,
+    /// By method.
+    pub(super) calls: &'a [Calls],
+    /// Most calls under way.
+    pub(super) in_flight: usize,
+    /// Whether a call was refused.
+    pub(super) refused: bool,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Next {
+    /// The limit.
+    pub(super) limit: usize,
+    /// The least time to the end of the next window.
+    pub(super) window: Duration,
+    /// Calls that are under way already say nothing about the new limit.
+    pub(super) fresh: bool,
+}
+
+/// The rule's memory.
+#[derive(Debug)]
+pub(super) struct Gradient {
+    settings: AdaptiveConcurrency,
+    /// The limit when there is none.
+    most: f64,
+    limit: f64,
+    /// By method: what a call takes when none waits for another, as [`Calls::took`].
+    baselines: Vec<Option<f64>>,
+    /// End of the last window.
+    last: Duration,
+    phase: Phase,
+    /// Windows in a row that were slow.
+    slow: u8,
+    next_probe: Duration,
+    /// Since when the limit has not been needed.
+    calm: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// No limit.
+    Free,
+    /// As many calls as there were, until their times are known.
+    Hold,
+    /// Fewer.
+    Cut { before: Steady },
+    /// The limit follows latency.
+    Limited,
+    /// Very few.
+    Probe { before: Steady, began: Duration, limit: f64 },
+}
+
+/// Calls under way, and how long they took while there were as many.
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    in_flight: usize,
+    inflation: f64,
+}
+
+impl Gradient {
+    /// No limit below `most` until there is a reason for one.
+    pub(super) fn new(settings: AdaptiveConcurrency, most: usize, methods: usize) -> Self {
+        Self {
+            settings,
+            most: most as f64,
+            limit: most as f64,
+            baselines: vec![None; methods],
+            last: Duration::ZERO,
+            phase: Phase::Free,
+            slow: 0,
+            next_probe: Duration::ZERO,
+            calm: None,
+        }
+    }
+
+    pub(super) fn settings(&self) -> &AdaptiveConcurrency {
+        &self.settings
+    }
+
+    /// Whether so many calls allow a judgement.
+    pub(super) fn enough(&self, calls: u32) -> bool {
+        calls
+            >= match self.phase {
+                Phase::Free | Phase::Limited => CALLS,
+                Phase::Hold | Phase::Cut { .. } | Phase::Probe { .. } => CALLS_TO_COMPARE,
+            }
+    }
+
+    /// Judges one window.
+    pub(super) fn judge(&mut self, window: &Window<'_>) -> Next {
+        let (inflation, took) = self.inflation(window.calls);
+        let elapsed = window.at.saturating_sub(self.last);
+        self.last = window.at;
+        let now = Steady { in_flight: window.in_flight, inflation };
+        let in_flight = window.in_flight.max(1) as f64;
+        match self.phase {
+            Phase::Free => self.free(now, window, elapsed),
+            Phase::Hold => self.held(now),
+            Phase::Cut { before } => self.was_cut(before, now, window.at),
+            Phase::Limited => self.limited(now, window, elapsed),
+            Phase::Probe { before, began, limit } => self.probed(before, now, window, began, limit),
+        }
+        let fresh = matches!(self.phase, Phase::Hold | Phase::Cut { .. } | Phase::Probe { .. });
+        let least = match self.phase {
+            Phase::Free | Phase::Limited => took.exp2() * CALLS_PER_WINDOW,
+            Phase::Hold => took.exp2() * CALLS_PER_EXPERIMENT,
+            // If it is a queue that is cut.
+            Phase::Cut { .. } | Phase::Probe { .. } => took.exp2() * CALLS_PER_EXPERIMENT * (self.limit / in_flight).min(1.0),
+        };
+        let length = Duration::from_nanos(least as u64).max(self.settings.window).min(LONGEST);
+        Next { limit: self.limit as usize, window: length, fresh }
+    }
+
+    /// Octaves by which calls took longer than their methods' do at rest, and what they took.
+    fn inflation(&mut self, calls: &[Calls]) -> (f64, f64) {
+        let (mut count, mut inflation, mut took) = (0.0, 0.0, 0.0);
+        for (baseline, calls) in self.baselines.iter_mut().zip(calls).filter(|(_, calls)| calls.count > 0) {
+            let weight = f64::from(calls.count);
+            inflation += weight * (calls.took - *baseline.get_or_insert(calls.took));
+            took += weight * calls.took;
+            count += weight;
+        }
+        if count > 0.0 { (inflation / count, took / count) } else { (0.0, 0.0) }
+    }
+
+    /// The inflation that may be, in octaves.
+    fn tolerance(&self) -> f64 {
+        self.settings.tolerance.log2()
+    }
+
+    /// `limit`, which may be no lower than the settings say and not above the limit of this moment.
+    fn lower(&mut self, limit: f64) {
+        self.limit = limit.max(self.settings.min_limit as f64).min(self.limit);
+    }
+
+    /// Begins an experiment when calls have been slow for long enough.
+    fn doubt(&mut self, now: Steady, slow: bool) {
+        self.slow = if slow { self.slow.saturating_add(1) } else { 0 };
+        // Where so few are under way the cut that would tell is not allowed, and hardly needed.
+        if self.slow >= WINDOWS && now.in_flight as f64 * FIRST_CUT >= self.settings.min_limit as f64 {
+            self.slow = 0;
+            self.lower(now.in_flight as f64);
+            self.phase = Phase::Hold;
+        }
+    }
+
+    // === Free ===
+
+    fn free(&mut self, now: Steady, window: &Window<'_>, elapsed: Duration) {
+        let slow = now.inflation > self.tolerance();
+        if !slow {
+            self.drift(window.calls, elapsed, true);
+        }
+        self.doubt(now, slow);
+    }
+
+    /// Baselines follow what calls take.
+    fn drift(&mut self, calls: &[Calls], elapsed: Duration, up: bool) {
+        for (baseline, calls) in self.baselines.iter_mut().zip(calls).filter(|(_, calls)| calls.count > 0) {
+            let Some(baseline) = baseline else { continue };
+            let over = match calls.took < *baseline {
+                true => DOWN,
+                false if up => UP,
+                false => continue,
+            };
+            *baseline += (calls.took - *baseline) * (1.0 - (-elapsed.as_secs_f64() / over.as_secs_f64()).exp());
+        }
+    }
+
+    // === Hold, Cut ===
+
+    fn held(&mut self, now: Steady) {
+        if now.inflation <= self.tolerance() {
+            self.phase = Phase::Limited;
+            return;
+        }
+        self.lower(now.in_flight as f64 * FIRST_CUT);
+        self.phase = Phase::Cut { before: now };
+    }
+
+    fn was_cut(&mut self, before: Steady, now: Steady, at: Duration) {
+        if now.inflation > self.tolerance() && !now.followed(before) {
+            self.adopt(now.inflation);
+            self.lift();
+            return;
+        }
+        let gradient = self.gradient(now.inflation).max(SECOND_CUT);
+        if gradient > DEEPEST_CUT || self.limit <= self.settings.min_limit as f64 {
+            self.phase = Phase::Limited;
+            self.next_probe = at + SOON;
+        } else {
+            self.lower(now.in_flight as f64 * gradient);
+            self.phase = Phase::Cut { before: now };
+        }
+    }
+
+    /// What calls take now is what they take.
+    fn adopt(&mut self, inflation: f64) {
+        self.baselines.iter_mut().flatten().for_each(|baseline| *baseline += inflation);
+    }
+
+    fn lift(&mut self) {
+        self.limit = self.most;
+        self.phase = Phase::Free;
+        (self.slow, self.calm) = (0, None);
+    }
+
+    // === Limited ===
+
+    fn gradient(&self, inflation: f64) -> f64 {
+        (self.tolerance() - inflation).exp2().min(1.0)
+    }
+
+    fn limited(&mut self, now: Steady, window: &Window<'_>, elapsed: Duration) {
+        let in_flight = now.in_flight as f64;
+        if now.inflation <= self.tolerance() {
+            // Upwards they do not follow: under the limit there is a queue, by intention, which must not become the measure.
+            self.drift(window.calls, elapsed, false);
+            if window.refused || in_flight >= self.limit / 2.0 {
+                self.calm = None;
+                self.limit = (self.limit + self.limit.sqrt()).min(self.most);
+            } else if window.at.saturating_sub(*self.calm.get_or_insert(window.at)) >= CALM {
+                self.lift();
+                return;
+            }
+        } else {
+            self.calm = None;
+            let in_use = self.limit.min(in_flight);
+            self.lower(in_use * self.gradient(now.inflation).max(DEEPEST_CUT) + in_use.sqrt());
+        }
+        // Where gradient and headroom balance each other inflation is above the tolerance by this much.
+        let balance = -(1.0 - 1.0 / self.limit.max(4.0).sqrt()).log2();
+        self.doubt(now, now.inflation > self.tolerance() + balance + DOUBT);
+        if matches!(self.phase, Phase::Limited) && window.at >= self.next_probe && window.in_flight > 1 {
+            self.phase = Phase::Probe { before: now, began: window.at, limit: self.limit };
+            // Below the least limit, too: it is only for a moment.
+            self.limit = (self.limit.min(in_flight) * PROBE).max(1.0);
+        }
+    }
+
+    // === Probe ===
+
+    fn probed(&mut self, before: Steady, now: Steady, window: &Window<'_>, began: Duration, limit: f64) {
+        self.limit = limit;
+        self.phase = Phase::Limited;
+        if now.inflation > self.tolerance() && !now.followed(before) {
+            self.adopt(now.inflation);
+            self.lift();
+            return;
+        }
+        for (baseline, calls) in self.baselines.iter_mut().zip(window.calls).filter(|(_, calls)| calls.count > 0) {
+            *baseline = baseline.map(|b| b.min(calls.took));
+        }
+        let pause = match now.inflation < -FELL {
+            true => SOON,
+            false => self.settings.probe_interval.max(window.at.saturating_sub(began) * PROBE_SHARE),
+        };
+        self.next_probe = window.at + pause;
+    }
+}
+
+impl Steady {
+    /// Whether latency fell with the calls under way, as a queue's does.
+    fn followed(&self, before: Self) -> bool {
+        let queue = (before.in_flight as f64 / self.in_flight.max(1) as f64).log2();
+        before.inflation - self.inflation >= queue * FOLLOWED
+    }
+}

@@ -1,0 +1,254 @@
+//! The limit before a simulated server: workers, one queue, calls that come at random, all in made-up time.
+
+use super::{Adaptive, AdaptiveConcurrency, packed};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The fixed limit beside it.
+const MOST: usize = 10_000;
+
+/// Calls with exponential times between arrivals and an Erlang-4 service time, whose standard deviation is half its mean.
+struct Server {
+    adaptive: Adaptive,
+    seed: u64,
+    now: f64,
+    next_arrival: f64,
+    workers: usize,
+    busy: usize,
+    /// Calls per second.
+    offered: f64,
+    /// By method: its share of the calls, what its work takes, and how long it waits for others without a worker (seconds).
+    methods: Vec<(f64, f64, f64)>,
+    queue: VecDeque<(usize, f64)>,
+    /// Ends of calls: time in ns, method, begin in ns, whether it holds a worker.
+    ends: BinaryHeap<Reverse<(u64, usize, u64, bool)>>,
+    under_way: usize,
+    seen: Seen,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    served: usize,
+    refused: usize,
+    latencies: Vec<f64>,
+}
+
+impl Seen {
+    fn quantile(&mut self, q: f64) -> f64 {
+        self.latencies.sort_by(f64::total_cmp);
+        self.latencies[((self.latencies.len() - 1) as f64 * q) as usize]
+    }
+}
+
+impl Server {
+    fn new(workers: usize, offered: f64, methods: &[(f64, f64, f64)]) -> Self {
+        Self {
+            adaptive: Adaptive::new(AdaptiveConcurrency::default(), MOST, methods.len(), Arc::default()),
+            seed: 42,
+            now: 0.0,
+            next_arrival: 0.0,
+            workers,
+            busy: 0,
+            offered,
+            methods: methods.to_vec(),
+            queue: VecDeque::new(),
+            ends: BinaryHeap::new(),
+            under_way: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    /// SplitMix64, between 0 and 1.
+    fn random(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.random()).ln()
+    }
+
+    fn service(&mut self, mean: f64) -> f64 {
+        (0..4).map(|_| self.exponential(mean / 4.0)).sum()
+    }
+
+    fn work(&mut self) {
+        while self.busy < self.workers {
+            let Some((method, began)) = self.queue.pop_front() else { return };
+            self.busy += 1;
+            let took = self.service(self.methods[method].1);
+            self.end(took, method, began, true);
+        }
+    }
+
+    fn end(&mut self, after: f64, method: usize, began: f64, worker: bool) {
+        self.ends.push(Reverse((((self.now + after) * 1e9) as u64, method, (began * 1e9) as u64, worker)));
+    }
+
+    fn arrive(&mut self) {
+        if self.under_way >= self.adaptive.limit() {
+            self.adaptive.refused();
+            self.seen.refused += 1;
+            return;
+        }
+        self.under_way += 1;
+        self.adaptive.admitted(self.under_way);
+        let mut choice = self.random();
+        let method = self.methods.iter().position(|(share, ..)| {
+            choice -= share;
+            choice < 0.0
+        });
+        let method = method.unwrap_or(0);
+        let waits = self.methods[method].2;
+        if waits > 0.0 {
+            let took = self.service(waits);
+            self.end(took, method, self.now, false);
+        } else {
+            self.queue.push_back((method, self.now));
+            self.work();
+        }
+    }
+
+    /// Lets time pass; what was seen meanwhile.
+    fn run(&mut self, seconds: f64) -> Seen {
+        let until = self.now + seconds;
+        loop {
+            let end = self.ends.peek().map_or(f64::MAX, |Reverse((at, ..))| *at as f64 / 1e9);
+            if end.min(self.next_arrival) > until {
+                self.now = until;
+                return std::mem::take(&mut self.seen);
+            }
+            if end <= self.next_arrival {
+                let Some(Reverse((at, method, began, worker))) = self.ends.pop() else { continue };
+                self.now = end;
+                self.busy -= usize::from(worker);
+                self.under_way -= 1;
+                self.seen.served += 1;
+                self.seen.latencies.push((at - began) as f64 / 1e9);
+                self.adaptive.succeeded(method, Duration::from_nanos(began), Duration::from_nanos(at), self.under_way);
+                self.work();
+            } else {
+                self.now = self.next_arrival;
+                let wait = self.exponential(1.0 / self.offered);
+                self.next_arrival += wait;
+                self.arrive();
+            }
+        }
+    }
+}
+
+/// Several sizes: workers and what a call takes.
+const SIZES: [(usize, f64); 4] = [(8, 0.01), (16, 0.004), (64, 0.02), (200, 0.1)];
+
+#[test]
+fn under_three_times_the_load_nearly_all_work_is_done_and_nobody_waits_long() {
+    for (workers, work) in SIZES {
+        let capacity = workers as f64 / work;
+        let mut server = Server::new(workers, capacity / 2.0, &[(1.0, work, 0.0)]);
+        server.run(10.0);
+        server.offered = capacity * 3.0;
+        let mut onset = server.run(15.0);
+        let (worst, served) = (onset.quantile(1.0), onset.served as f64 / 15.0 / capacity);
+        assert!(worst <= 1.0 + work * 20.0 && served >= 0.9, "{workers} workers: {worst:.3} s at first, {served:.3} of capacity");
+        let mut seen = server.run(40.0);
+        let (goodput, p99) = (seen.served as f64 / 40.0 / capacity, seen.quantile(0.99));
+        assert!(goodput >= 0.9, "{workers} workers: {goodput:.3} of capacity");
+        assert!(p99 <= work * 6.0, "{workers} workers: p99 {p99:.4} s of {work} s");
+    }
+}
+
+#[test]
+fn the_limit_follows_capacity_down_and_up_again() {
+    for (workers, work) in SIZES {
+        let capacity = workers as f64 / work;
+        let mut server = Server::new(workers, capacity / 2.0, &[(1.0, work, 0.0)]);
+        server.run(10.0);
+        server.offered = capacity * 1.5;
+        server.run(20.0);
+        for (share, name) in [(0.25, "a quarter"), (1.0, "all again"), (0.5, "half")] {
+            server.workers = ((workers as f64 * share) as usize).max(1);
+            server.run(10.0);
+            let mut seen = server.run(20.0);
+            let (goodput, p99) = (seen.served as f64 / 20.0 / (capacity * share), seen.quantile(0.99));
+            assert!(goodput >= 0.9, "{workers} workers, {name}: {goodput:.3} of capacity");
+            assert!(p99 <= work * 12.0, "{workers} workers, {name}: p99 {p99:.4} s of {work} s");
+        }
+    }
+}
+
+#[test]
+fn steady_load_that_can_be_borne_is_never_refused() {
+    for (workers, work) in SIZES {
+        for share in [0.01, 0.3, 0.7] {
+            let capacity = workers as f64 / work;
+            let mut server = Server::new(workers, capacity * share, &[(0.7, work * 0.2, 0.0), (0.3, work * 2.0, 0.0)]);
+            let seen = server.run(40.0);
+            assert_eq!((seen.refused, server.adaptive.limit()), (0, MOST), "{workers} workers at {share}, served {}", seen.served);
+        }
+    }
+}
+
+#[test]
+fn other_work_is_not_taken_for_load() {
+    // Quick calls, then slow ones: as many workers are busy.
+    let mut server = Server::new(200, 2_000.0, &[(1.0, 0.001, 0.0), (0.0, 0.05, 0.0)]);
+    server.run(20.0);
+    (server.methods[0].0, server.methods[1].0) = (0.2, 0.8);
+    let seen = server.run(60.0);
+    assert_eq!(seen.refused, 0, "served {}", seen.served);
+}
+
+#[test]
+fn a_dependency_that_gets_slow_costs_few_calls_and_no_limit_stays() {
+    // Nothing is worked on here: calls wait for somebody else, without any bound of our own.
+    let mut server = Server::new(1, 2_000.0, &[(1.0, 0.0, 0.01)]);
+    server.run(20.0);
+    for wait in [0.1, 2.0, 0.01] {
+        server.methods[0].2 = wait;
+        let change = server.run(30.0);
+        let (served, refused) = (change.served, change.refused);
+        assert!(refused * 6 <= served, "{wait} s: {refused} refused, {served} served");
+        let seen = server.run(60.0);
+        assert_eq!((seen.refused, server.adaptive.limit()), (0, MOST), "{wait} s");
+    }
+}
+
+#[test]
+fn one_that_starts_under_overload_finds_down() {
+    let (workers, work) = (8, 0.01);
+    let mut server = Server::new(workers, 2_400.0, &[(1.0, work, 0.0)]);
+    server.run(30.0);
+    let mut seen = server.run(60.0);
+    let (goodput, p99) = (seen.served as f64 / 60.0 / 800.0, seen.quantile(0.99));
+    assert!(goodput >= 0.9 && p99 <= work * 6.0, "{goodput:.3} of capacity, p99 {p99:.4} s");
+}
+
+#[test]
+fn the_limit_is_lifted_when_the_load_is_gone() {
+    let mut server = Server::new(8, 400.0, &[(1.0, 0.01, 0.0)]);
+    server.run(10.0);
+    server.offered = 2_400.0;
+    server.run(20.0);
+    assert!(server.adaptive.limit() < 100);
+    server.offered = 200.0;
+    server.run(30.0);
+    assert_eq!(server.adaptive.limit(), MOST);
+}
+
+#[test]
+fn times_are_added_as_logarithms() {
+    for nanos in [1, 2, 3, 1_000, 1_000_000, 123_456_789, u64::MAX] {
+        let word = packed(Duration::from_nanos(nanos));
+        let log = (word & ((1 << 40) - 1)) as f64 / 256.0;
+        assert_eq!(word >> 40, 1);
+        let exact = (nanos as f64).log2();
+        assert!(log <= exact && exact - log < 0.1, "{nanos}: {log} for {exact}");
+    }
+}
