@@ -7,6 +7,7 @@ use std::time::Duration;
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 pub(crate) const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+pub(crate) const REPEATED: HeaderName = HeaderName::from_static(sinew_core::context::REPEATED);
 pub(crate) const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 pub(crate) const CRITICALITY: HeaderName = HeaderName::from_static(sinew_core::criticality::HEADER);
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -77,7 +77,7 @@ where
 
     fn call(&mut self, mut call: Call<B>) -> ResponseFuture<S::Future> {
         let inbound = CallContext::current();
-        inherit(inbound.criticality, &mut call.headers);
+        inherit(inbound.criticality, inbound.attempt, &mut call.headers);
         let span = open(&self.destination, inbound.trace, &mut call.headers);
         let (method, started, deadline) = (call.method.clone(), call.now, call.deadline.map(|d| d.at));
         method.calls.in_flight.fetch_add(1, Relaxed);
@@ -173,8 +173,11 @@ impl Drop for Record {
     }
 }
 
-/// Hands on what the inbound call's caller said of it. The default is not worth a header.
-fn inherit(criticality: Criticality, headers: &mut HeaderMap) {
+/// Hands on what the inbound call's caller said of it. The defaults are not worth a header.
+fn inherit(criticality: Criticality, tried: u32, headers: &mut HeaderMap) {
+    if tried > 0 {
+        headers.insert(headers::REPEATED, HeaderValue::from(tried));
+    }
     if criticality != Criticality::default() && !headers.contains_key(headers::CRITICALITY) {
         headers.insert(headers::CRITICALITY, HeaderValue::from_static(criticality.as_str()));
     }

@@ -4,10 +4,21 @@
 //! the task, so work handed to another task has none unless it is carried over with [`scope`].
 
 use crate::{Criticality, trace::TraceContext};
+use std::{cell::Cell, pin::Pin};
 use tokio::time::Instant;
 
 tokio::task_local! {
-    static CURRENT: Context;
+    static CURRENT: Inherited;
+}
+
+/// What a call above this one was already tried: set on calls that are made for an inbound call which is a repetition.
+pub const REPEATED: &str = "sinew-repeated";
+
+/// The context of a [`Scope`], and what became of the calls made in it.
+#[derive(Debug)]
+pub struct Inherited {
+    context: Context,
+    gave_up: Cell<bool>,
 }
 
 /// The inbound call's context.
@@ -17,7 +28,8 @@ pub struct Context {
     pub deadline: Option<Instant>,
     /// The trace the call belongs to, with the server's span as parent of what follows.
     pub trace: Option<TraceContext>,
-    /// How many times the inbound call was already tried (`grpc-previous-rpc-attempts`): retries of retries multiply.
+    /// How many times the inbound call, or one above it, was already tried (`grpc-previous-rpc-attempts`, [`REPEATED`]): retries
+    /// of retries multiply.
     pub attempt: u32,
     /// How much the inbound call matters, and so whatever is done for it.
     pub criticality: Criticality,
@@ -26,7 +38,7 @@ pub struct Context {
 impl Context {
     /// The context of the running task; empty outside a call.
     pub fn current() -> Self {
-        CURRENT.try_with(Clone::clone).unwrap_or_default()
+        CURRENT.try_with(|inherited| inherited.context.clone()).unwrap_or_default()
     }
 
     /// The same trace and criticality without deadline and attempt: for work that outlives the call.
@@ -41,20 +53,31 @@ impl Context {
 ///
 /// Dropping the returned future drops `future`; nothing else is held.
 pub fn scope<F: Future>(context: Context, future: F) -> Scope<F> {
-    CURRENT.scope(context, future)
+    CURRENT.scope(Inherited { context, gave_up: Cell::new(false) }, future)
+}
+
+/// A call made in this scope failed, and was repeated as often as it may be: repeating the inbound call would only repeat
+/// that. Without a scope it says nothing.
+pub fn give_up() {
+    let _ = CURRENT.try_with(|inherited| inherited.gave_up.set(true));
+}
+
+/// Whether a call made in this scope was given up; asked once, after the end.
+pub fn gave_up<F>(scope: Pin<&mut Scope<F>>) -> bool {
+    scope.take_value().is_some_and(|inherited| inherited.gave_up.get())
 }
 
 /// Runs `f` with this context around it: for what is polled outside of [`scope`], such as the body of a response.
 pub fn within<R>(context: Context, f: impl FnOnce() -> R) -> R {
-    CURRENT.sync_scope(context, f)
+    CURRENT.sync_scope(Inherited { context, gave_up: Cell::new(false) }, f)
 }
 
 /// What [`scope`] returns.
-pub type Scope<F> = tokio::task::futures::TaskLocalFuture<Context, F>;
+pub type Scope<F> = tokio::task::futures::TaskLocalFuture<Inherited, F>;
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, scope, within};
+    use super::{Context, gave_up, give_up, scope, within};
 
     #[tokio::test]
     async fn inner_calls_see_it_and_other_tasks_do_not() {
@@ -70,5 +93,19 @@ mod tests {
         let context = Context { attempt: 4, ..Context::default() };
         assert_eq!(within(context, || Context::current().attempt), 4);
         assert_eq!(Context::current().attempt, 0);
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_is_known_when_the_scope_ends() {
+        for gives_up in [false, true] {
+            let mut scope = Box::pin(scope(Context::default(), async move {
+                if gives_up {
+                    give_up();
+                }
+            }));
+            scope.as_mut().await;
+            assert_eq!(gave_up(scope.as_mut()), gives_up);
+        }
+        give_up();
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::ending::trailers;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use sinew_core::{
     Context as CallContext, Criticality,
@@ -22,6 +22,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
+
+/// When a call may be repeated; negative for never (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Adds [`Deadline`].
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +59,8 @@ where
             Ok(left) => left.and_then(|left| Instant::now().checked_add(left)),
             Err(status) => return DeadlineFuture::refused(status),
         };
-        let attempt = request.headers().get("grpc-previous-rpc-attempts").and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let tried = |header| request.headers().get(header).and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let attempt = tried("grpc-previous-rpc-attempts").max(tried(context::REPEATED));
         let trace = request.extensions().get().copied();
         let criticality =
             request.headers().get(criticality::HEADER).map_or_else(Criticality::default, |v| Criticality::parse(v.as_bytes()));
@@ -96,14 +100,19 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             let status = this.refusal.take().map_or_else(exceeded, |s| *s);
             return Poll::Ready(Ok(status.into_http()));
         };
-        match inner.poll(cx) {
+        match inner.as_mut().poll(cx) {
             Poll::Ready(answer) => {
-                let context = this.context.clone();
-                Poll::Ready(answer.map(|response| response.map(|body| ScopedBody::new(body, context))))
+                let (context, gave_up) = (this.context.clone(), context::gave_up(inner));
+                Poll::Ready(answer.map(|mut response| {
+                    if gave_up {
+                        ask_not_to_repeat(response.headers_mut());
+                    }
+                    response.map(|body| ScopedBody::new(body, context))
+                }))
             }
             Poll::Pending => {
                 match this.limit.as_pin_mut() {
@@ -115,6 +124,15 @@ where
                 Poll::Ready(Ok(exceeded().into_http()))
             }
         }
+    }
+}
+
+/// A call that failed because one below it was repeated in vain is not worth repeating: only the layer next to a fault repeats,
+/// or each layer would multiply what the one below it does. (*Site Reliability Engineering*, "Addressing Cascading Failures".)
+fn ask_not_to_repeat(headers: &mut HeaderMap) {
+    let failed = headers.get("grpc-status").is_some_and(|status| status != "0");
+    if failed && !headers.contains_key(PUSHBACK) {
+        headers.insert(PUSHBACK, HeaderValue::from_static("-1"));
     }
 }
 

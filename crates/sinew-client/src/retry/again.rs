@@ -10,7 +10,7 @@ use crate::{
     request_body::RequestBody,
 };
 use http::{HeaderValue, Response};
-use sinew_core::{MethodKind, classify::Code, service_config::RetryPolicy};
+use sinew_core::{MethodKind, classify::Code, context, service_config::RetryPolicy};
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -82,9 +82,15 @@ where
             End::Final => return Next::Return,
             End::Status(code, pushback) => (code, pushback),
         };
-        let policy = self.call.method.clone();
-        let Some(policy) = policy.policy.retry.as_ref().filter(|_| self.may_repeat) else { return Next::Return };
-        self.retry(policy, code, pushback, by)
+        let method = self.call.method.clone();
+        match &method.policy.retry {
+            Some(policy) if policy.retryable_status_codes.contains(&code) => self.retry(policy, pushback, by),
+            Some(_) if self.may_repeat => {
+                self.succeeded();
+                Next::Return
+            }
+            _ => Next::Return,
+        }
     }
 
     /// How the attempt ended that this endpoint had.
@@ -105,21 +111,24 @@ where
                     self.succeeded();
                     End::Final
                 }
-                Some(code) => End::Status(code, headers::pushback(response.headers())),
+                Some(code) => {
+                    let pushback = headers::pushback(response.headers());
+                    if matches!(pushback, Some(Pushback::Never)) {
+                        // Nor is the call worth repeating that this one is made for.
+                        context::give_up();
+                    }
+                    End::Status(code, pushback)
+                }
             },
         }
     }
 
     /// A policy retry, if everything allows it.
-    fn retry(&mut self, policy: &RetryPolicy, code: Code, pushback: Option<Pushback>, by: Option<u64>) -> Next {
-        if !policy.retryable_status_codes.contains(&code) {
-            self.succeeded();
-            return Next::Return;
-        }
+    fn retry(&mut self, policy: &RetryPolicy, pushback: Option<Pushback>, by: Option<u64>) -> Next {
         // The throttle counts every failure of this kind, retried or not.
         let unthrottled = self.destination.throttle.as_ref().is_none_or(Throttle::failed);
-        if self.attempts >= policy.max_attempts {
-            return Next::Return;
+        if !self.may_repeat || self.attempts >= policy.max_attempts {
+            return give_up();
         }
         let wait = match pushback {
             Some(Pushback::Never) => return Next::Return,
@@ -131,7 +140,7 @@ where
             return Next::Return;
         }
         if !unthrottled || !self.pay(now) {
-            return Next::Return;
+            return give_up();
         }
         self.destination.series.retries.fetch_add(1, Relaxed);
         self.attempts += 1;
@@ -156,4 +165,10 @@ where
             throttle.succeeded();
         }
     }
+}
+
+/// The call has been repeated as often as it may be, and whoever repeated the one that it is made for would only do that again.
+fn give_up() -> Next {
+    context::give_up();
+    Next::Return
 }

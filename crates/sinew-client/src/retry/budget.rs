@@ -28,6 +28,8 @@ pub(crate) struct Budget {
     per_call: i64,
     per_second: i64,
     zero: Instant,
+    /// What calls have earned since then: the minimum is for when that is less.
+    earned: AtomicI64,
     /// Milliseconds after `zero` up to which the minimum was paid in.
     paid_ms: AtomicU64,
 }
@@ -37,7 +39,15 @@ impl Budget {
         let per_second = i64::from(config.budget_min_per_second) * ONE;
         let most = (per_second * BURST_SECONDS).max(BURST_LEAST * ONE);
         let per_call = (config.budget_ratio * ONE as f64) as i64;
-        Self { tokens: AtomicI64::new(per_second), most, per_call, per_second, zero: now, paid_ms: AtomicU64::new(0) }
+        Self {
+            tokens: AtomicI64::new(per_second),
+            most,
+            per_call,
+            per_second,
+            zero: now,
+            earned: AtomicI64::new(0),
+            paid_ms: AtomicU64::new(0),
+        }
     }
 
     /// A call was made.
@@ -45,6 +55,7 @@ impl Budget {
         // A full budget, the usual case, is only read.
         if self.tokens.load(Relaxed) < self.most {
             self.tokens.fetch_add(self.per_call, Relaxed);
+            self.earned.fetch_add(self.per_call, Relaxed);
         }
     }
 
@@ -61,6 +72,7 @@ impl Budget {
         // Whoever moves the mark pays, so that nobody pays twice.
         if elapsed > 0 && self.paid_ms.compare_exchange(paid_ms, now_ms, Relaxed, Relaxed).is_ok() {
             let due = i64::try_from(elapsed).unwrap_or(i64::MAX).saturating_mul(self.per_second) / 1_000;
+            let due = (due - self.earned.swap(0, Relaxed)).max(0);
             let _ = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| Some(tokens.saturating_add(due).min(self.most)));
         }
     }

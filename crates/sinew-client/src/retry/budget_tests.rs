@@ -7,16 +7,35 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
-async fn a_destination_that_always_fails_gets_a_fifth_more_load_and_ten_a_second() {
+async fn a_destination_that_always_fails_gets_a_tenth_more_load_or_ten_a_second() {
     let budget = Budget::new(&RetryConfig::default(), Instant::now());
     while budget.withdraw(Instant::now()) {}
     let spent = (0..1_000).filter(|_| {
         budget.deposit();
         budget.withdraw(Instant::now())
     });
-    assert_eq!(spent.count(), 200);
+    assert_eq!(spent.count(), 100);
+    // What calls earn counts towards the minimum of their time, and only of that.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!budget.withdraw(Instant::now()));
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!((0..1_000).filter(|_| budget.withdraw(Instant::now())).count(), 20);
+    // A thousand calls a second earn more than the minimum, which is not paid beside that.
+    let mut spent = 0;
+    for _ in 0..2_000 {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        budget.deposit();
+        spent += usize::from(budget.withdraw(Instant::now()));
+    }
+    assert_eq!(spent, 200);
+    // One a second earns next to nothing.
+    let mut spent = 0;
+    for _ in 0..20 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        budget.deposit();
+        spent += std::iter::repeat_with(|| budget.withdraw(Instant::now())).take_while(|paid| *paid).count();
+    }
+    assert_eq!(spent, 200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 //! the next attempt begin at once, or when the server's pushback says; a negative pushback ends the making of attempts.
 //!
 //! Every attempt but the first is paid from the same budget as retries and obeys the same throttle, so a destination that is
-//! slow as a whole gets a fifth more load and not twice as much. While an attempt still waits for an endpoint no other is made:
+//! slow as a whole gets a tenth more load and not twice as much. While an attempt still waits for an endpoint no other is made:
 //! it would only wait beside it. Requests that are not at hand as a whole (streams) are not hedged.
 
 use super::{
@@ -22,6 +22,7 @@ use crate::{
     request_body::RequestBody,
 };
 use http::Response;
+use sinew_core::context;
 use std::{
     pin::Pin,
     sync::atomic::Ordering::Relaxed,
@@ -136,7 +137,10 @@ where
     /// The answer of a call all of whose attempts failed; otherwise there is somebody to wait for.
     fn failed(&mut self) -> Poll<Answer> {
         match self.failed.take() {
-            Some(answer) if self.running.is_empty() => Poll::Ready(answer),
+            Some(answer) if self.running.is_empty() => {
+                context::give_up();
+                Poll::Ready(answer)
+            }
             failed => {
                 self.failed = failed;
                 Poll::Pending

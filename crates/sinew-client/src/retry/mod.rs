@@ -7,9 +7,12 @@
 //! is made beside an attempt that has not answered yet (see `hedge`), and paid like a retry.
 //!
 //! The first response headers commit the call: from then on the caller sees this attempt's answer, whatever it is. Only
-//! the answer of a unary call that may be repeated is held back until it is whole (see `held`). An I/O error after HEADERS went
-//! out says nothing about what the server did, so it is UNAVAILABLE like any other, and repeated only if the method's policy says so. Each repetition prefers another endpoint. A call made for an inbound
-//! call that is itself a repetition gets no policy retries: three layers of three attempts would make 27 calls of one.
+//! the answer of a unary call that may be repeated is held back until it is whole (see `held`). An I/O error after HEADERS
+//! went out says nothing about what the server did, so it is UNAVAILABLE like any other, and repeated only if the method's
+//! policy says so. Each repetition prefers another endpoint.
+//!
+//! Three layers of three attempts would make 27 calls of one. So a call made for an inbound call that is itself a repetition
+//! gets no policy retries, and one that was repeated in vain asks those above not to repeat theirs.
 
 mod again;
 mod budget;
