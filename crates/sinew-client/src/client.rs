@@ -94,11 +94,11 @@ fn describe(shared: &Shared) -> DestinationStatus {
             Phase::Suspect => ConnectionState::Suspect,
             Phase::Failed(error) => ConnectionState::Failed { error: error.clone() },
         },
-        connections: member.connections.len(),
-        breaker: member.endpoint.breakers.of(None).describe(),
-        method_breakers: shared.breakers.describe(&member.endpoint.breakers),
+        connections: member.ready.connections.len(),
+        breaker: member.endpoint().breakers.of(None).describe(),
+        method_breakers: shared.breakers.describe(&member.endpoint().breakers),
         ejected: member.ejected,
-        in_flight: member.endpoint.in_flight.load(Relaxed),
+        in_flight: member.endpoint().in_flight.load(Relaxed),
     });
     DestinationStatus { service: shared.service.clone(), state: snapshot.state, endpoints: endpoints.collect() }
 }

@@ -184,18 +184,27 @@ impl Latency {
     }
 }
 
-/// Gives those of which nothing is known the median of the others.
-pub(crate) fn begin_at_the_median<'a>(all: impl Iterator<Item = &'a Latency> + Clone, now: Instant) {
-    if all.clone().all(Latency::is_known) {
+/// So many endpoints tell the median well enough.
+const SAMPLE: usize = 101;
+
+/// Gives those of the new ones of which nothing is known the median of all, or of a hundred of them evenly taken.
+pub(crate) fn begin_at_the_median<'a>(
+    new: impl Iterator<Item = &'a Latency>,
+    all: impl Iterator<Item = &'a Latency> + Clone,
+    now: Instant,
+) {
+    let unknown: Vec<_> = new.filter(|latency| !latency.is_known()).collect();
+    if unknown.is_empty() {
         return;
     }
-    let mut known: Vec<f32> = all.clone().filter_map(|latency| latency.cost(now)).collect();
+    let step = all.clone().count().div_ceil(SAMPLE).max(1);
+    let mut known: Vec<f32> = all.step_by(step).filter_map(|latency| latency.cost(now)).collect();
     let middle = known.len() / 2;
     if known.is_empty() {
         return;
     }
     let (_, median, _) = known.select_nth_unstable_by(middle, f32::total_cmp);
-    all.for_each(|latency| latency.begin(*median, now));
+    unknown.iter().for_each(|latency| latency.begin(*median, now));
 }
 
 /// Ticks from the one to the other; none if that was earlier, as seen by a thread whose time is a little older.

@@ -93,12 +93,12 @@ fn whoever_is_new_begins_at_the_median_of_the_others() {
     let zero = Instant::now();
     let all: Vec<_> = (0..4).map(|_| latency(zero)).collect();
     let now = zero + 100 * MS;
-    begin_at_the_median(all.iter(), now);
+    begin_at_the_median(all.iter(), all.iter(), now);
     assert!(all.iter().all(|l| l.cost(now).is_none()), "nothing is known of anybody");
     for (latency, took) in all.iter().zip([3, 1, 2]) {
         answered(latency, took * MS, now);
     }
-    begin_at_the_median(all.iter(), now);
+    begin_at_the_median(all.iter(), all.iter(), now);
     assert!((millis(&all[3], now) - 2.0).abs() < 0.1);
 }
 

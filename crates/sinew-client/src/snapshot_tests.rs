@@ -7,25 +7,18 @@ use std::sync::Arc;
 
 /// Per level: how many are used, and what percentage of the calls begins there; by priority, without zones.
 fn by_priority(all: &[&str]) -> Vec<(usize, u64)> {
-    let mut members = Vec::new();
-    for (priority, of_it) in (0..).zip(all) {
-        members.extend(self::members(of_it, "").into_iter().map(|mut member| {
-            let mut registered = Registered::clone(&member.registered);
-            (registered.priority, registered.id) = (priority, format!("{priority}-{}", registered.id).into());
-            member.registered = Arc::new(registered);
-            member
-        }));
-    }
-    shares(members, &LocalityConfig::default())
+    let levels = (0..).zip(all).flat_map(|(priority, of_it)| of_it.chars().map(move |what| (priority, "", what)));
+    shares(levels, &LocalityConfig::default())
 }
 
-/// One endpoint: `near` or `far`, and whether it is well (`+`), fails its check (`!`), is ejected (`x`), connecting (`.`), or
-/// not connected (`-`).
-fn members(near: &str, far: &str) -> Vec<Member> {
-    let zones = near.chars().map(|what| ("near", what)).chain(far.chars().map(|what| ("far", what)));
-    let member = |(n, (zone, what)): (usize, (&str, char))| {
-        let mut registered = Registered::new(&format!("{zone}-{n}"), "host", 1);
-        registered.zone = Some(zone.into());
+/// One endpoint: its priority and zone, and whether it is well (`+`), fails its check (`!`), is ejected (`x`), connecting (`.`),
+/// or not connected (`-`).
+type Told<'a> = (u8, &'a str, char);
+
+fn members<'a>(all: impl Iterator<Item = Told<'a>>, rules: &LocalityConfig) -> Vec<Arc<Member>> {
+    let member = |(n, (priority, zone, what)): (usize, Told<'a>)| {
+        let mut registered = Registered::new(&format!("{n}"), "host", 1);
+        (registered.priority, registered.zone) = (priority, Some(zone.into()));
         registered.health = if what == '!' { Health::Critical } else { Health::Passing };
         let phase = match what {
             '.' => Phase::Connecting,
@@ -33,19 +26,20 @@ fn members(near: &str, far: &str) -> Vec<Member> {
             _ => Phase::Ready { growing: false },
         };
         let endpoint = Arc::new(Endpoint::of_test(&registered.id));
-        Member { registered: Arc::new(registered), endpoint, phase, ejected: what == 'x', connections: Vec::new() }
+        Arc::new(Member::new(Arc::new(registered), endpoint, (phase, what == 'x'), Vec::new(), rules))
     };
-    zones.enumerate().map(member).collect()
+    all.enumerate().map(member).collect()
 }
 
 /// Per level: how many are used, and what percentage of the calls begins there.
 fn used(near: &str, far: &str) -> Vec<(usize, u64)> {
     let rules = LocalityConfig { zone: Some("near".into()), ..LocalityConfig::default() };
-    shares(members(near, far), &rules)
+    let zones = near.chars().map(|what| (0, "near", what)).chain(far.chars().map(|what| (0, "far", what)));
+    shares(zones, &rules)
 }
 
-fn shares(members: Vec<Member>, rules: &LocalityConfig) -> Vec<(usize, u64)> {
-    let snapshot = Snapshot::new(State::Known, members, &*policy(None), rules, None);
+fn shares<'a>(all: impl Iterator<Item = Told<'a>>, rules: &LocalityConfig) -> Vec<(usize, u64)> {
+    let snapshot = Snapshot::new(State::Known, members(all, rules), &*policy(None), rules, None);
     let mut before = 0;
     let share = |level: &Level| {
         let share = (level.below - before) as f64 / 2f64.powi(32);

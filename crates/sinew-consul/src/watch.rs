@@ -102,9 +102,15 @@ async fn confirm(api: &Api, service: &ServiceName) -> Result<Option<Vec<HealthEn
     Ok(proven.then_some(entries))
 }
 
+/// Whoever is as before stays the same value, so that those who follow see at a glance what changed.
 fn publish(sender: &Sender<Arc<Snapshot>>, entries: Vec<HealthEntry>) {
-    let new = Snapshot::known(entries.into_iter().map(|e| Arc::new(e.into_endpoint())).collect());
     sender.send_if_modified(|old| {
+        let known = |id: &str| old.endpoints.binary_search_by(|e| (*e.id).cmp(id)).ok().and_then(|at| old.endpoints.get(at));
+        let endpoint = |entry: HealthEntry| {
+            let new = entry.into_endpoint();
+            known(&new.id).filter(|old| ***old == new).cloned().unwrap_or_else(|| Arc::new(new))
+        };
+        let new = Snapshot::known(entries.into_iter().map(endpoint).collect());
         let changed = **old != new;
         if changed {
             *old = Arc::new(new);

@@ -25,13 +25,13 @@ impl LeastRequest {
 }
 
 impl Policy for LeastRequest {
-    fn picker(&self, _: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, _: &[Arc<Ready>]) -> Arc<dyn Picker> {
         Arc::new(*self)
     }
 }
 
 impl Picker for LeastRequest {
-    fn pick(&self, ready: &[Ready], hint: Hint) -> usize {
+    fn pick(&self, ready: &[Arc<Ready>], hint: Hint) -> usize {
         let count = ready.len() as u64;
         if count <= 1 {
             return 0;
@@ -51,7 +51,7 @@ impl Picker for LeastRequest {
 }
 
 /// Whether `a` has less load per weight than `b`.
-fn lighter(ready: &[Ready], a: u64, b: u64) -> bool {
+fn lighter(ready: &[Arc<Ready>], a: u64, b: u64) -> bool {
     let (Some(a), Some(b)) = (ready.get(a as usize), ready.get(b as usize)) else { return false };
     let load = |r: &Ready| r.endpoint.in_flight.load(Relaxed) as u64 + 1;
     load(a) * u64::from(b.weight) < load(b) * u64::from(a.weight)

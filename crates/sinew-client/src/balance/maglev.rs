@@ -36,10 +36,10 @@ struct Wishes {
 }
 
 impl Policy for Maglev {
-    fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, ready: &[Arc<Ready>]) -> Arc<dyn Picker> {
         const NOBODY: u32 = u32::MAX;
         let heaviest = ready.iter().map(|ready| ready.weight).max().unwrap_or(1).max(1);
-        let wishes = |ready: &Ready| {
+        let wishes = |ready: &Arc<Ready>| {
             let id = ready.id.as_bytes();
             let (next, skip) = (xxh64(id, 0) % self.size, xxh64(id, 1) % (self.size - 1) + 1);
             Wishes { next, skip, weight: f64::from(ready.weight) / f64::from(heaviest), due: 0.0 }
@@ -79,7 +79,7 @@ impl Policy for Maglev {
 }
 
 impl Picker for Table {
-    fn pick(&self, _: &[Ready], hint: Hint) -> usize {
+    fn pick(&self, _: &[Arc<Ready>], hint: Hint) -> usize {
         let place = hint.key % self.0.len().max(1) as u64;
         self.0.get(place as usize).map_or(0, |at| *at as usize)
     }

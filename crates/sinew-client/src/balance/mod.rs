@@ -231,7 +231,7 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
         let others = snapshot.levels.iter().enumerate().filter(move |(n, _)| *n != at).flat_map(|(_, level)| &level.ready);
         from.iter().chain(before).chain(others)
     };
-    let avoided = |ready: &&Ready| avoid.contains(ready.endpoint.number);
+    let avoided = |ready: &&Arc<Ready>| avoid.contains(ready.endpoint.number);
     let candidates = || order().filter(|r| !avoided(r)).chain(order().filter(avoided));
     let take_one = |ahead: Duration| {
         let mut passed = Passed::default();
@@ -248,7 +248,7 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
 
 /// Whether the call goes to the next one, because this one has just come.
 #[cold]
-fn is_spared(destination: &Shared, ready: Option<&Ready>, now: Instant) -> bool {
+fn is_spared(destination: &Shared, ready: Option<&Arc<Ready>>, now: Instant) -> bool {
     let (Some(slow_start), Some(ready)) = (&destination.slow_start, ready) else { return false };
     let share = slow_start.share(ready.endpoint.age(now));
     share < 1.0 && destination.random_unit() >= share

@@ -28,7 +28,7 @@ impl Default for PeakEwma {
 }
 
 impl Policy for PeakEwma {
-    fn picker(&self, _: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, _: &[Arc<Ready>]) -> Arc<dyn Picker> {
         Arc::new(*self)
     }
 
@@ -38,7 +38,7 @@ impl Policy for PeakEwma {
 }
 
 impl Picker for PeakEwma {
-    fn pick(&self, ready: &[Ready], hint: Hint) -> usize {
+    fn pick(&self, ready: &[Arc<Ready>], hint: Hint) -> usize {
         if ready.len() <= 1 {
             return 0;
         }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// A way to spread calls.
 pub(crate) trait Policy: fmt::Debug + Send + Sync {
     /// A picker among these endpoints, in the order in which it will be asked.
-    fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker>;
+    fn picker(&self, ready: &[Arc<Ready>]) -> Arc<dyn Picker>;
 
     /// How long it takes until what was seen of an endpoint's latency has faded to 1/e.
     fn decay(&self) -> Duration {
@@ -31,7 +31,7 @@ pub(crate) trait Policy: fmt::Debug + Send + Sync {
 /// Chooses among the endpoints that it was made for.
 pub(crate) trait Picker: fmt::Debug + Send + Sync {
     /// The position of the endpoint to try first; `ready` is never empty.
-    fn pick(&self, ready: &[Ready], hint: Hint) -> usize;
+    fn pick(&self, ready: &[Arc<Ready>], hint: Hint) -> usize;
 }
 
 /// What a pick may depend on besides the endpoints.

@@ -16,13 +16,13 @@ pub(crate) struct Random;
 struct Lots(Vec<u32>);
 
 impl Policy for Random {
-    fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, ready: &[Arc<Ready>]) -> Arc<dyn Picker> {
         Arc::new(Lots(turns(ready.iter().map(|ready| ready.weight))))
     }
 }
 
 impl Picker for Lots {
-    fn pick(&self, ready: &[Ready], hint: Hint) -> usize {
+    fn pick(&self, ready: &[Arc<Ready>], hint: Hint) -> usize {
         let mut random = Bits(hint.random);
         let lot = self.0.get(random.below(self.0.len().max(1) as u64) as usize);
         lot.map_or_else(|| random.below(ready.len().max(1) as u64) as usize, |at| *at as usize)

@@ -41,12 +41,12 @@ impl RingHash {
 }
 
 impl Policy for RingHash {
-    fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, ready: &[Arc<Ready>]) -> Arc<dyn Picker> {
         let divisor = divisor(ready.iter().map(|ready| ready.weight));
         let all: u64 = ready.iter().map(|ready| u64::from(ready.weight / divisor)).sum();
         // Weights whose sum is more than the ring holds are rounded, none to 0.
         let largest = self.largest.max(ready.len() as u64);
-        let units = |ready: &Ready| {
+        let units = |ready: &Arc<Ready>| {
             let units = u64::from(ready.weight / divisor);
             if all <= largest { units } else { (units * largest / all).max(1) }
         };
@@ -70,7 +70,7 @@ impl Policy for RingHash {
 }
 
 impl Picker for Ring {
-    fn pick(&self, _: &[Ready], hint: Hint) -> usize {
+    fn pick(&self, _: &[Arc<Ready>], hint: Hint) -> usize {
         let at = self.0.partition_point(|(point, _)| *point < hint.key);
         self.0.get(at).or(self.0.first()).map_or(0, |(_, endpoint)| *endpoint as usize)
     }

@@ -15,13 +15,13 @@ pub(crate) struct RoundRobin {
 }
 
 impl Policy for RoundRobin {
-    fn picker(&self, _: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, _: &[Arc<Ready>]) -> Arc<dyn Picker> {
         Arc::new(self.clone())
     }
 }
 
 impl Picker for RoundRobin {
-    fn pick(&self, ready: &[Ready], _: Hint) -> usize {
+    fn pick(&self, ready: &[Arc<Ready>], _: Hint) -> usize {
         self.next.fetch_add(1, Relaxed) % ready.len().max(1)
     }
 }

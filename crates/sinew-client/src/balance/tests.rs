@@ -17,13 +17,13 @@ fn policy_of(json: &str) -> Box<dyn Policy> {
 }
 
 /// An endpoint of this id and weight.
-fn endpoint(id: impl Into<Arc<str>>, weight: u32) -> Ready {
+fn endpoint(id: impl Into<Arc<str>>, weight: u32) -> Arc<Ready> {
     let id = id.into();
-    Ready { endpoint: Arc::new(Endpoint::of_test(&id)), id, weight, connections: Vec::new() }
+    Arc::new(Ready { endpoint: Arc::new(Endpoint::of_test(&id)), id, weight, connections: Vec::new() })
 }
 
 /// `shop-0`, `shop-1` …, of these weights.
-fn endpoints(weights: impl IntoIterator<Item = u32>) -> Vec<Ready> {
+fn endpoints(weights: impl IntoIterator<Item = u32>) -> Vec<Arc<Ready>> {
     (0..).zip(weights).map(|(n, weight)| endpoint(format!("shop-{n}"), weight)).collect()
 }
 
@@ -48,7 +48,7 @@ fn hint(random: u64, key: u64, now: Instant) -> Hint {
 }
 
 /// How many of so many calls, each with a key of its own, each endpoint gets.
-fn shares(picker: &dyn Picker, ready: &[Ready], calls: u32) -> Vec<u64> {
+fn shares(picker: &dyn Picker, ready: &[Arc<Ready>], calls: u32) -> Vec<u64> {
     let (mut random, now) = (Random(7), Instant::now());
     let mut counts = vec![0; ready.len()];
     for _ in 0..calls {

@@ -25,13 +25,13 @@ struct Turns {
 }
 
 impl Policy for WeightedRoundRobin {
-    fn picker(&self, ready: &[Ready]) -> Arc<dyn Picker> {
+    fn picker(&self, ready: &[Arc<Ready>]) -> Arc<dyn Picker> {
         Arc::new(Turns { next: self.next.clone(), turns: turns(ready.iter().map(|ready| ready.weight)) })
     }
 }
 
 impl Picker for Turns {
-    fn pick(&self, ready: &[Ready], _: Hint) -> usize {
+    fn pick(&self, ready: &[Arc<Ready>], _: Hint) -> usize {
         let next = self.next.fetch_add(1, Relaxed);
         let turn = self.turns.get(next % self.turns.len().max(1));
         turn.map_or_else(|| next % ready.len().max(1), |at| *at as usize)

@@ -2,12 +2,13 @@
 //!
 //! It follows the registry's watch, keeps a connection to every registered endpoint, and publishes one [`Snapshot`]
 //! whenever any of that changes. A change of the registry leaves unrelated connections alone; an endpoint is the same
-//! as before if its id and address are.
+//! as before if its id and address are. What the snapshot has of an endpoint is made when there is news of it, so that a
+//! snapshot is a copy of pointers.
 
 use super::Shared;
 use crate::{
     backoff,
-    config::ConnectionConfig,
+    config::{ConnectionConfig, LocalityConfig},
     connection::{self, Connection, Event, Happened},
     endpoint::Endpoint,
     latency::{self, Latency},
@@ -16,7 +17,7 @@ use crate::{
 };
 use sinew_core::{Endpoint as Registered, Health, State};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -27,12 +28,19 @@ use tokio::{
 };
 use xxhash_rust::xxh64::xxh64;
 
+/// Events that share a snapshot, at most: ten thousand endpoints that connect at once make a hundred of them.
+const AT_ONCE: usize = 100;
+
 /// Keeps one destination current.
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     registry: watch::Receiver<Arc<sinew_core::Snapshot>>,
     /// By registration id.
     slots: BTreeMap<Arc<str>, Slot>,
+    /// The ids, by the endpoints' numbers.
+    ids: HashMap<u64, Arc<str>>,
+    /// Endpoints of which there is news since the last snapshot.
+    news: Vec<Arc<Endpoint>>,
     events: mpsc::UnboundedSender<Event>,
     inbox: mpsc::UnboundedReceiver<Event>,
     outliers: Option<Outliers>,
@@ -52,6 +60,9 @@ struct Slot {
     registered: Arc<Registered>,
     endpoint: Arc<Endpoint>,
     conns: Vec<Conn>,
+    /// What the snapshot has of it.
+    member: Arc<Member>,
+    ejected: bool,
     /// Failed attempts in a row, and why the latest failed.
     failures: u32,
     error: Arc<str>,
@@ -79,13 +90,24 @@ impl Keeper {
         let (events, inbox) = mpsc::unbounded_channel();
         let outliers = shared.outliers.as_ref().map(Detector::new);
         let outliers = outliers.map(|detector| Outliers { next: Instant::now() + detector.interval(), detector });
-        Self { shared, registry, slots: BTreeMap::new(), events, inbox, outliers, tasks: JoinSet::new(), next_number: 0 }
+        Self {
+            shared,
+            registry,
+            slots: BTreeMap::new(),
+            ids: HashMap::new(),
+            news: Vec::new(),
+            events,
+            inbox,
+            outliers,
+            tasks: JoinSet::new(),
+            next_number: 0,
+        }
     }
 
     pub(super) async fn run(mut self) {
         self.reconcile();
+        self.publish();
         loop {
-            self.publish();
             let shared = self.shared.clone();
             tokio::select! { biased;
                 changed = self.registry.changed() => match changed {
@@ -93,11 +115,12 @@ impl Keeper {
                     // The registry's side is gone: what is known stays, and so does this task.
                     Err(_) => self.without_registry().await,
                 },
-                Some(event) = self.inbox.recv() => self.handle(event),
+                Some(event) = self.inbox.recv() => self.handle_all(event),
                 () = shared.grow.notified() => self.grow(),
                 () = due(&self.outliers) => self.look_for_outliers(),
-                Some(_) = self.tasks.join_next() => {}
+                Some(_) = self.tasks.join_next() => continue,
             }
+            self.publish();
         }
     }
 
@@ -105,13 +128,13 @@ impl Keeper {
         tracing::warn!(service = %self.shared.service, "the registry's watch has ended; its last answer stays");
         let shared = self.shared.clone();
         loop {
-            self.publish();
             tokio::select! { biased;
-                Some(event) = self.inbox.recv() => self.handle(event),
+                Some(event) = self.inbox.recv() => self.handle_all(event),
                 () = shared.grow.notified() => self.grow(),
                 () = due(&self.outliers) => self.look_for_outliers(),
-                Some(_) = self.tasks.join_next() => {}
+                Some(_) = self.tasks.join_next() => continue,
             }
+            self.publish();
         }
     }
 
@@ -124,31 +147,37 @@ impl Keeper {
             return;
         }
         let wanted = subset(&latest.endpoints, self.shared.subset);
-        let wanted: BTreeMap<_, _> = wanted.into_iter().map(|e| (e.id.clone(), e.clone())).collect();
-        self.slots.retain(|id, slot| {
-            let stays = wanted.get(id).is_some_and(|e| e.same_address(&slot.registered));
-            if !stays {
-                slot.drain();
-            }
-            stays
-        });
-        for (id, registered) in wanted {
-            match self.slots.remove(&id) {
-                Some(mut slot) => {
-                    // News of this endpoint may mean that it is back: do not sit out the backoff.
-                    let news = slot.registered != registered;
-                    slot.registered = registered;
-                    if news {
-                        self.hurry(&mut slot);
-                    }
-                    self.slots.insert(id, slot);
-                }
-                None => {
-                    let mut slot = self.slot(registered);
-                    self.connect(&mut slot, Duration::ZERO);
-                    self.slots.insert(id, slot);
+        // Both are in order of id: one walk finds what came, what went and what is told anew.
+        let (mut come, mut gone, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let mut wanted = wanted.into_iter().peekable();
+        for (id, slot) in &self.slots {
+            come.extend(std::iter::from_fn(|| wanted.next_if(|registered| registered.id < *id)));
+            match wanted.next_if(|registered| registered.id == *id) {
+                Some(same) if Arc::ptr_eq(same, &slot.registered) || *same == slot.registered => {}
+                Some(news) if news.same_address(&slot.registered) => told.push(news),
+                moved => {
+                    gone.push(id.clone());
+                    come.extend(moved);
                 }
             }
+        }
+        come.extend(wanted);
+        for id in gone {
+            let Some(slot) = self.slots.remove(&id) else { continue };
+            self.ids.remove(&slot.endpoint.number);
+            slot.drain();
+        }
+        for registered in told {
+            let Some(mut slot) = self.slots.remove(&registered.id) else { continue };
+            slot.registered = registered.clone();
+            // It may mean that the endpoint is back: do not sit out the backoff.
+            self.hurry(&mut slot);
+            self.keep(slot);
+        }
+        for registered in come {
+            let mut slot = self.slot(registered.clone());
+            self.connect(&mut slot, Duration::ZERO);
+            self.keep(slot);
         }
     }
 
@@ -168,7 +197,15 @@ impl Keeper {
             connected_ms: Default::default(),
         };
         tracing::debug!(service = %self.shared.service, endpoint = %endpoint.name, "endpoint appeared");
-        Slot { registered, endpoint: Arc::new(endpoint), conns: Vec::new(), failures: 0, error: "".into() }
+        self.ids.insert(endpoint.number, registered.id.clone());
+        Slot::new(registered, Arc::new(endpoint), &self.shared.config.locality)
+    }
+
+    /// Puts it back among the others, with what is new of it.
+    fn keep(&mut self, mut slot: Slot) {
+        slot.tell(&self.shared.config.locality);
+        self.news.push(slot.endpoint.clone());
+        self.slots.insert(slot.registered.id.clone(), slot);
     }
 
     fn number(&mut self) -> u64 {
@@ -200,14 +237,22 @@ impl Keeper {
         }
     }
 
+    /// This one, and what came meanwhile: one snapshot for all of them.
+    fn handle_all(&mut self, first: Event) {
+        self.handle(first);
+        for _ in 0..AT_ONCE {
+            let Ok(event) = self.inbox.try_recv() else { return };
+            self.handle(event);
+        }
+    }
+
     fn handle(&mut self, Event { key: (endpoint, number), happened }: Event) {
         // Events of endpoints and connections that are no longer ours are the past.
-        let Some(id) = self.slots.iter().find(|(_, s)| s.endpoint.number == endpoint).map(|(id, _)| id.clone()) else { return };
-        let Some(mut slot) = self.slots.remove(&id) else { return };
+        let Some(mut slot) = self.ids.get(&endpoint).and_then(|id| self.slots.remove(id)) else { return };
         if let Some(at) = slot.conns.iter().position(|c| c.number == number) {
             self.follow(&mut slot, at, happened);
         }
-        self.slots.insert(id, slot);
+        self.keep(slot);
     }
 
     /// What `happened` means for the connection at this position.
@@ -282,7 +327,7 @@ impl Keeper {
             if all_open && slot.conns.len() < most {
                 self.connect(&mut slot, Duration::ZERO);
             }
-            self.slots.insert(id, slot);
+            self.keep(slot);
         }
     }
 
@@ -295,23 +340,31 @@ impl Keeper {
         let calls: Vec<_> = self.slots.values().map(|slot| (slot.endpoint.number, slot.endpoint.tally.take())).collect();
         for outlier in detector.look(now, &calls, &*self.shared.ports.rng) {
             self.shared.series.ejections.fetch_add(1, Relaxed);
-            if let Some(slot) = self.slots.values().find(|slot| slot.endpoint.number == outlier) {
+            if let Some(slot) = self.ids.get(&outlier).and_then(|id| self.slots.get(id)) {
                 tracing::info!(service = %self.shared.service, endpoint = %slot.endpoint.name, "ejected: it fails more than the others");
+            }
+        }
+        for slot in self.slots.values_mut() {
+            let ejected = detector.is_ejected(slot.endpoint.number);
+            if ejected != slot.ejected {
+                slot.ejected = ejected;
+                slot.tell(&self.shared.config.locality);
             }
         }
     }
 
     // === the snapshot ===
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let old = self.shared.snapshot.load();
         // Unknown only until the first answer: the watch never goes back to it.
         let state = self.registry.borrow().state;
-        let ejected = |slot: &Slot| self.outliers.as_ref().is_some_and(|o| o.detector.is_ejected(slot.endpoint.number));
-        let members: Vec<_> = self.slots.values().map(|slot| slot.member(ejected(slot))).collect();
-        self.shared.series.publish(&members);
+        let members = self.slots.values().map(|slot| slot.member.clone()).collect();
         let snapshot = Snapshot::new(state, members, &*self.shared.policy, &self.shared.config.locality, Some(&old));
-        latency::begin_at_the_median(snapshot.ready().map(|ready| &ready.endpoint.latency), Instant::now());
+        self.shared.series.publish(&snapshot);
+        let new = self.news.iter().map(|endpoint| &endpoint.latency);
+        latency::begin_at_the_median(new, snapshot.ready().map(|ready| &ready.endpoint.latency), Instant::now());
+        self.news.clear();
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.changed.send_modify(|count| *count += 1);
     }
@@ -324,6 +377,7 @@ fn subset(all: &[Arc<Registered>], rule: Option<(usize, u64)>) -> Vec<&Arc<Regis
     if let Some((size, seed)) = rule.filter(|(size, _)| *size < all.len()) {
         all.sort_by_cached_key(|e| (e.health == Health::Critical, xxh64(e.id.as_bytes(), seed)));
         all.truncate(size);
+        all.sort_by(|one, other| one.id.cmp(&other.id));
     }
     all
 }
@@ -352,6 +406,12 @@ impl Stage {
 // === impl Slot ===
 
 impl Slot {
+    fn new(registered: Arc<Registered>, endpoint: Arc<Endpoint>, locality: &LocalityConfig) -> Self {
+        let (phase, ejected) = (Phase::Connecting, false);
+        let member = Member::new(registered.clone(), endpoint.clone(), (phase, ejected), Vec::new(), locality);
+        Self { registered, endpoint, conns: Vec::new(), member: Arc::new(member), ejected, failures: 0, error: "".into() }
+    }
+
     /// No new calls; those under way finish.
     fn drain(&self) {
         for conn in &self.conns {
@@ -362,7 +422,8 @@ impl Slot {
         }
     }
 
-    fn member(&self, ejected: bool) -> Member {
+    /// Makes anew what the snapshot has of it.
+    fn tell(&mut self, locality: &LocalityConfig) {
         let open = |wanted: bool| {
             self.conns.iter().filter_map(move |c| match &c.stage {
                 Stage::Open { connection, suspect, .. } if *suspect == wanted => Some(connection.clone()),
@@ -380,6 +441,7 @@ impl Slot {
         } else {
             Phase::Failed(self.error.clone())
         };
-        Member { registered: self.registered.clone(), endpoint: self.endpoint.clone(), phase, ejected, connections }
+        let (registered, endpoint) = (self.registered.clone(), self.endpoint.clone());
+        self.member = Arc::new(Member::new(registered, endpoint, (phase, self.ejected), connections, locality));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     endpoint::Endpoint,
     method::Methods,
     retry::{Budget, Throttle},
-    snapshot::{Member, Phase, Snapshot},
+    snapshot::Snapshot,
 };
 use arc_swap::ArcSwap;
 use http::uri::Authority;
@@ -159,9 +159,8 @@ impl Series {
     }
 
     /// Follows a new snapshot.
-    fn publish(&self, members: &[Member]) {
-        let ready = members.iter().filter(|m| matches!(m.phase, Phase::Ready { .. })).count();
-        self.endpoints.store(members.len() as i64, Relaxed);
-        self.endpoints_ready.store(ready as i64, Relaxed);
+    fn publish(&self, snapshot: &Snapshot) {
+        self.endpoints.store(snapshot.members.len() as i64, Relaxed);
+        self.endpoints_ready.store(snapshot.connected as i64, Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 use super::{Random, endpoint, endpoints, hint, policy_of, shares};
 use crate::snapshot::Ready;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 const RING: &str = r#"{"ring_hash_experimental":{"requestHashHeader":"x-user"}}"#;
@@ -84,7 +85,7 @@ fn turns_go_on_where_they_were_when_an_endpoint_comes() {
 }
 
 /// Which endpoint each of many keys goes to.
-fn homes(json: &str, ready: &[Ready]) -> BTreeMap<u64, String> {
+fn homes(json: &str, ready: &[Arc<Ready>]) -> BTreeMap<u64, String> {
     let picker = policy_of(json).picker(ready);
     let (mut random, now) = (Random(11), Instant::now());
     let home = |key| (key, ready[picker.pick(ready, hint(0, key, now))].id.to_string());

@@ -2,7 +2,7 @@
 
 use super::{Random, endpoint, hint, policy_of};
 use crate::{latency::begin_at_the_median, snapshot::Ready};
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// What an endpoint does with a call that comes at this second.
@@ -21,7 +21,7 @@ enum Does {
 }
 
 struct World {
-    ready: Vec<Ready>,
+    ready: Vec<Arc<Ready>>,
     random: Random,
     zero: Instant,
     /// Sent at this second, per endpoint.
@@ -89,7 +89,8 @@ impl World {
                 ready.endpoint.latency.forget(now);
             }
         }
-        begin_at_the_median(self.ready.iter().map(|ready| &ready.endpoint.latency), now);
+        let all = self.ready.iter().map(|ready| &ready.endpoint.latency);
+        begin_at_the_median(all.clone(), all, now);
     }
 
     /// The share of the last endpoint in these seconds.
