@@ -40,14 +40,9 @@ fn share(class: Criticality) -> usize {
     }
 }
 
-/// When a refused caller may come back, in milliseconds: long enough for a burst to pass and short enough to be worth the
-/// wait, or after those who cannot wait.
-fn pushback(class: Criticality) -> HeaderValue {
-    HeaderValue::from_static(match class {
-        Criticality::CriticalPlus | Criticality::Critical => "100",
-        Criticality::SheddablePlus | Criticality::Sheddable => "1000",
-    })
-}
+/// When a refused caller may come back, in milliseconds: long enough for a burst to pass, short enough to be worth the wait. The
+/// same for every class: balancers take it for this instance's cost, whoever is called next.
+const PUSHBACK_MS: HeaderValue = HeaderValue::from_static("100");
 
 /// Places that a class has, at least one.
 fn places(limit: usize, class: Criticality) -> usize {
@@ -128,7 +123,7 @@ impl Door {
             latency.adaptive.refused();
         }
         let mut refusal: Response<Body> = Status::resource_exhausted("the server has too many calls under way").into_http();
-        refusal.headers_mut().insert("grpc-retry-pushback-ms", pushback(class));
+        refusal.headers_mut().insert("grpc-retry-pushback-ms", PUSHBACK_MS);
         refusal
     }
 }

@@ -65,7 +65,7 @@ impl Frames {
 
     /// The bytes that have come next; an error with a frame that is one too many.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
-        while let Some(&first) = bytes.first() {
+        while !bytes.is_empty() {
             let used = match &mut self.at {
                 At::Preface { missing } => {
                     let used = bytes.len().min(*missing);
@@ -76,15 +76,16 @@ impl Frames {
                     used
                 }
                 At::Head { bytes: head, have } => {
-                    if let Some(byte) = head.get_mut(*have) {
-                        *byte = first;
+                    let used = bytes.len().min(HEAD - *have);
+                    if let (Some(to), Some(from)) = (head.get_mut(*have..*have + used), bytes.get(..used)) {
+                        to.copy_from_slice(from);
                     }
-                    *have += 1;
+                    *have += used;
                     if *have == HEAD {
                         let head = *head;
                         self.begin(head)?;
                     }
-                    1
+                    used
                 }
                 At::Payload { missing, .. } => {
                     let used = bytes.len().min(*missing);

@@ -182,6 +182,10 @@ impl Builder {
         }
 
         let ports = Ports { discover, connector: self.connector, rng: self.rng.clone(), clock: self.clock.clone() };
+        let mut limits = self.limits;
+        if self.settings.adaptive_concurrency {
+            limits.adaptive.get_or_insert_default();
+        }
         let mut config = self.client;
         config.locality.zone = config.locality.zone.or_else(|| self.settings.zone.as_deref().map(Arc::from));
         config.faults = config.faults.or_else(|| self.settings.faults.clone().map(Arc::new));
@@ -200,7 +204,7 @@ impl Builder {
             consul,
             register,
             verifier,
-            limits: self.limits,
+            limits,
             clock: self.clock,
             rng: self.rng,
             exporter: self.exporter,

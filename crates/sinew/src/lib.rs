@@ -30,7 +30,10 @@ pub use violations::Violations;
 
 pub use sinew_client::{BreakerState, Channel, Config as ClientConfig, ConnectionState, DestinationStatus, EndpointStatus};
 pub use sinew_consul::{Consul, Settings as ConsulSettings};
-pub use sinew_core::{Clock, Connector, Context, Discover, Endpoint, FixedList, Register, Rng, ServiceName, policy::ServicePolicy};
+pub use sinew_core::{
+    Clock, Connector, Context, Criticality, Discover, Endpoint, FixedList, Register, Rng, ServiceName, policy::ServicePolicy,
+};
 pub use sinew_server::{
-    Claims, Draining, FileKeys, FixedKeys, Gate, Jwk, JwkSet, KeyError, KeySource, Limits, Readiness, Role, TokenRules, Verifier,
+    AdaptiveConcurrency, Claims, Draining, FileKeys, FixedKeys, FrameBudget, Gate, Jwk, JwkSet, KeyError, KeySource, Limits,
+    Readiness, Role, TokenRules, Verifier,
 };

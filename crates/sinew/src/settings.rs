@@ -25,6 +25,8 @@ pub struct Settings {
     pub priority: u8,
     /// `SINEW_FAULTS`: faults put into its outgoing calls on purpose, as JSON.
     pub faults: Option<FaultInjection>,
+    /// `SINEW_ADAPTIVE_CONCURRENCY`: whether the server's limit of calls under way follows latency.
+    pub adaptive_concurrency: bool,
     /// `SINEW_JWKS`: file with the keys that verify tokens.
     pub jwks: Option<PathBuf>,
 }
@@ -53,6 +55,7 @@ impl Default for Settings {
             zone: None,
             priority: 0,
             faults: None,
+            adaptive_concurrency: false,
             data_dir: ".sinew".into(),
             jwks: None,
         }
@@ -121,7 +124,17 @@ impl Settings {
             let refuse = |value, reason| SettingsError { variable: "SINEW_FAULTS", value, reason };
             FaultInjection::parse(&value).map_err(|error| refuse(value, error.to_string()))
         });
+        let adaptive_concurrency = match get("SINEW_ADAPTIVE_CONCURRENCY") {
+            None => defaults.adaptive_concurrency,
+            Some(value) if value == "on" => true,
+            Some(value) if value == "off" => false,
+            Some(value) => {
+                let reason = "write on or off".to_owned();
+                return Err(SettingsError { variable: "SINEW_ADAPTIVE_CONCURRENCY", value, reason });
+            }
+        };
         Ok(Self {
+            adaptive_concurrency,
             priority: priority.transpose()?.unwrap_or(defaults.priority),
             faults: faults.transpose()?,
             listen,
@@ -182,6 +195,7 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (name, value) in [
             ("SINEW_LISTEN", "here"),
+            ("SINEW_ADAPTIVE_CONCURRENCY", "yes"),
             ("SINEW_ADMIN", "1:2:3"),
             ("SINEW_INSTANCE", "a/b"),
             ("SINEW_ZONE", "eu west"),
@@ -192,6 +206,7 @@ mod tests {
             let error = read(&[(name, value)]).expect_err(value);
             assert_eq!((error.variable, error.value.as_str()), (name, value));
         }
+        assert!(read(&[("SINEW_ADAPTIVE_CONCURRENCY", "on")]).is_ok_and(|settings| settings.adaptive_concurrency));
         assert!(read(&[("SINEW_LISTEN", "0.0.0.0:1"), ("SINEW_ADVERTISE", "order")]).is_ok());
     }
 }

@@ -49,16 +49,15 @@ async fn those_that_can_wait_are_refused_first() {
         Registry::global().counter("server_calls_refused_total", labels).load(Relaxed)
     };
     let before = Criticality::ALL.map(counter);
-    let soon = Some((Code::ResourceExhausted, "100".to_owned()));
-    let later = Some((Code::ResourceExhausted, "1000".to_owned()));
+    let refused = Some((Code::ResourceExhausted, "100".to_owned()));
     let classes = [Some("SHEDDABLE"), Some("SHEDDABLE_PLUS"), None, Some("an unknown one"), Some("CRITICAL_PLUS")];
     let mut calls = JoinSet::new();
     for (under_way, expected) in [
         (4, [None, None, None, None, None]),
-        (5, [later.clone(), None, None, None, None]),
-        (8, [later.clone(), later.clone(), None, None, None]),
-        (9, [later.clone(), later.clone(), soon.clone(), soon.clone(), None]),
-        (10, [later.clone(), later.clone(), soon.clone(), soon.clone(), soon.clone()]),
+        (5, [refused.clone(), None, None, None, None]),
+        (8, [refused.clone(), refused.clone(), None, None, None]),
+        (9, [refused.clone(), refused.clone(), refused.clone(), refused.clone(), None]),
+        (10, [refused.clone(), refused.clone(), refused.clone(), refused.clone(), refused.clone()]),
     ] {
         fill(&server, &channel, &mut calls, under_way).await;
         for (class, expected) in classes.into_iter().zip(expected) {
