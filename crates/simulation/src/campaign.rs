@@ -36,30 +36,38 @@ pub struct Tally {
 impl Campaign {
     /// Runs them, each on a fresh thread, as many at once as there are cores.
     pub fn run(self) -> Tally {
-        let (began, cores) = (Instant::now(), thread::available_parallelism().map_or(1, usize::from));
-        let (plans, tally) = (Mutex::new(self.plans.into_iter()), Mutex::new(Tally::default()));
-        let next = || plans.lock().unwrap_or_else(PoisonError::into_inner).next();
-        thread::scope(|scope| {
-            for _ in 0..cores {
-                scope.spawn(|| {
-                    while began.elapsed() < self.budget
-                        && let Some(plan) = next()
-                    {
-                        let (runs, plan, outcome) = until_reached(plan);
-                        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-                        tally.done += 1;
-                        tally.runs += runs;
-                        if outcome.error.is_some() {
-                            tally.failed.push((plan, outcome));
-                        } else if outcome.missed > 0 {
-                            tally.unreached.push(plan);
-                        }
-                    }
-                });
+        let tally = Mutex::new(Tally::default());
+        on_all_cores(self.plans, self.budget, |plan| {
+            let (runs, plan, outcome) = until_reached(plan);
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.done += 1;
+            tally.runs += runs;
+            if outcome.error.is_some() {
+                tally.failed.push((plan, outcome));
+            } else if outcome.missed > 0 {
+                tally.unreached.push(plan);
             }
         });
         tally.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Does all of these, as many at once as there are cores; none begins when the budget is spent.
+pub(crate) fn on_all_cores<T: Send>(items: impl IntoIterator<Item = T, IntoIter: Send>, budget: Duration, work: impl Fn(T) + Sync) {
+    let (began, cores) = (Instant::now(), thread::available_parallelism().map_or(1, usize::from));
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while began.elapsed() < budget
+                    && let Some(item) = next()
+                {
+                    work(item);
+                }
+            });
+        }
+    });
 }
 
 fn until_reached(mut plan: Plan) -> (usize, Plan, Outcome) {

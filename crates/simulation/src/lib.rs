@@ -12,6 +12,7 @@
 
 mod campaign;
 mod customer;
+pub mod mesh;
 mod network;
 mod processes;
 mod run;

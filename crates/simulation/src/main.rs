@@ -1,8 +1,9 @@
-//! `simulation sagas`: thousands of seeds, and every ordered pair of places to die. `simulation replay`: one run again.
+//! `simulation sagas`: thousands of seeds, and every ordered pair of places to die. `simulation mesh`: thousands of seeds of the
+//! mesh alone. `simulation replay` and `simulation replay-mesh`: one run again.
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use simulation::{Campaign, Plan, pairs, run, seeds, singles};
+use simulation::{Campaign, Plan, mesh, pairs, run, seeds, singles};
 use std::{process::ExitCode, time::Duration};
 
 #[derive(Debug, Parser)]
@@ -26,6 +27,24 @@ enum Command {
         #[arg(long, default_value_t = 3_600)]
         budget: u64,
     },
+    /// Callers, registry and servers of the mesh: seeds full of trouble.
+    Mesh {
+        /// How many seeds.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Seconds in all; what does not fit is left out, and the row says so.
+        #[arg(long, default_value_t = 3_600)]
+        budget: u64,
+    },
+    /// One run of the mesh, told line by line; its hash at the end.
+    ReplayMesh {
+        /// Its seed.
+        #[arg(long)]
+        seed: u64,
+    },
     /// One run, told line by line.
     Replay {
         /// Its seed.
@@ -40,6 +59,8 @@ enum Command {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Sagas { seeds, seed, budget } => sagas(seeds, seed, Duration::from_secs(budget)),
+        Command::Mesh { seeds, seed, budget } => mesh_seeds(seed, seeds, Duration::from_secs(budget)),
+        Command::ReplayMesh { seed } => replay_mesh(seed),
         Command::Replay { seed, deaths } => replay(Plan { trouble: deaths.is_empty(), seed, deaths }),
     }
 }
@@ -71,6 +92,31 @@ fn sagas(count: u64, seed: u64, budget: Duration) -> ExitCode {
         println!("{row}");
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One JSON object, and one for each run in which something was wrong.
+fn mesh_seeds(first: u64, count: u64, budget: Duration) -> ExitCode {
+    let began = tokio::time::Instant::now();
+    let tally = mesh::campaign(first..first + count, budget);
+    for (seed, wrong) in &tally.failed {
+        println!("{}", json!({ "seed": seed, "held": false, "error": wrong }));
+    }
+    let held = tally.failed.is_empty() && tally.done > 0;
+    let row = json!({
+        "phase": "simulated: the mesh, seeds full of trouble", "done": tally.done, "of": count, "runs": tally.done,
+        "failed": tally.failed.len(), "seed": first, "calls": tally.calls, "promises": tally.tested,
+        "seconds": began.elapsed().as_secs_f64(), "held": held,
+    });
+    println!("{row}");
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay_mesh(seed: u64) -> ExitCode {
+    let outcome = mesh::run(seed);
+    outcome.told.iter().for_each(|line| println!("{line}"));
+    println!("{:016x}", outcome.hash);
+    outcome.wrong.iter().for_each(|wrong| eprintln!("{wrong}"));
+    if outcome.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(plan: Plan) -> ExitCode {

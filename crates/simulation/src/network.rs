@@ -2,11 +2,14 @@
 
 use sinew_core::{BoxFuture, BoxIo, Connector, Endpoint};
 use sinew_server::{Listener, PeerAddr};
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// Where every simulated process listens.
 pub(crate) const PORT: u16 = 80;
+
+/// What ends by the machine's time must not end at all: a run would be another one on a busy machine.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// Connects by host name.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The services as processes: their own code, between simulated edges.
 
 use crate::{
-    network::{Door, PORT, Simulated},
+    network::{Door, FOR_EVER, PORT, Simulated},
     stage::{SimulatedClock, Stage},
 };
 use anyhow::Context;
@@ -57,6 +57,7 @@ pub(crate) fn channel(stage: &Stage, to: &str) -> anyhow::Result<Channel> {
         keepalive_idle: 1_000 * MS,
         suspect_after: 100 * MS,
         keepalive_timeout: 400 * MS,
+        reset_stream_duration: FOR_EVER,
         ..ConnectionConfig::default()
     };
     let breaker = BreakerConfig { open_for: 6_000 * MS, all_open_for: 200 * MS, ..BreakerConfig::default() };

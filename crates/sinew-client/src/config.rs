@@ -55,6 +55,10 @@ pub struct ConnectionConfig {
     pub stream_window: u32,
     /// Bytes a connection may hold unread. Default 16 MiB: sixteen callers that stop reading do not stop the rest.
     pub connection_window: u32,
+    /// How long what still arrives of a call that was given up is dropped in silence; after that each such frame is answered
+    /// with a reset. Default 1 s, as h2 has it. It counts in the machine's time even where tokio's is paused: a simulation sets
+    /// it so long that it never ends, or its frames would depend on how fast it runs.
+    pub reset_stream_duration: Duration,
     /// Connections to one endpoint once its limit of streams is reached. Default 4.
     pub max_per_endpoint: usize,
 }
@@ -169,6 +173,7 @@ impl Default for ConnectionConfig {
             keepalive_timeout: Duration::from_secs(2),
             stream_window: 1 << 20,
             connection_window: 16 << 20,
+            reset_stream_duration: Duration::from_secs(1),
             max_per_endpoint: 4,
         }
     }

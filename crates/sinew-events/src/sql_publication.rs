@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, sleep, timeout},
 };
 
@@ -50,14 +50,15 @@ pub struct SqlPublication {
     db: Db,
     outbox: Outbox,
     owned: Arc<dyn Owned>,
-    numbered: watch::Sender<()>,
+    /// Wakes followers in the order in which they came; a `watch` would wake them in a random one.
+    numbered: Arc<Notify>,
     listening: Arc<AtomicBool>,
 }
 
 impl SqlPublication {
     /// Over an outbox of this database; `owned` tells everything for snapshots.
     pub fn new(db: Db, outbox: Outbox, owned: Arc<dyn Owned>) -> Self {
-        Self { db, outbox, owned, numbered: watch::Sender::new(()), listening: Arc::default() }
+        Self { db, outbox, owned, numbered: Arc::default(), listening: Arc::default() }
     }
 
     /// Gives committed events their positions and forgets old ones, for as long as it is polled: a service runs it
@@ -79,7 +80,7 @@ impl SqlPublication {
                     self.listening.store(true, Relaxed);
                     let lost = loop {
                         // Also for what was said before we listened.
-                        self.numbered.send_replace(());
+                        self.numbered.notify_waiters();
                         if let Err(error) = others.heard().await {
                             break error;
                         }
@@ -124,7 +125,7 @@ impl SqlPublication {
         loop {
             let numbered = self.outbox.sequence(&self.db, NUMBERED_AT_ONCE).await?;
             if numbered > 0 {
-                self.numbered.send_replace(());
+                self.numbered.notify_waiters();
             }
             // What was committed meanwhile wakes us again: to look for it now would cost a transaction each time.
             if numbered < NUMBERED_AT_ONCE {
@@ -177,10 +178,10 @@ impl Publication for SqlPublication {
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
-        let mut numbered = self.numbered.subscribe();
+        let numbered = self.numbered.clone().notified_owned();
         let poll = if self.listening.load(Relaxed) { POLL_BEHIND_LISTENING } else { POLL };
         Box::pin(async move {
-            let _ = timeout(poll, numbered.changed()).await;
+            let _ = timeout(poll, numbered).await;
         })
     }
 

@@ -309,10 +309,10 @@ async fn wait(destination: Arc<Shared>, started: Instant, wish: Wish, for_ready:
     let full = |what, limit| Error::Full { service: destination.service.clone(), what, limit };
     let limits = &destination.config.limits;
     let limit = started + destination.config.establish_wait;
-    let mut changed = destination.changed.subscribe();
     let mut place = None;
     loop {
-        changed.mark_unchanged();
+        // What is published from here on is noticed below.
+        let changed = destination.changed.notified();
         let now = Instant::now();
         let passed = match pick(&destination, now, wish) {
             Ok(picked) => return Ok(picked),
@@ -329,9 +329,7 @@ async fn wait(destination: Arc<Shared>, started: Instant, wish: Wish, for_ready:
         }
         let look_again = if passed.full > 0 || passed.open > 0 { now + LOOK_AGAIN } else { limit.max(now + LOOK_AGAIN) };
         tokio::select! { biased;
-            gone = changed.changed() => if gone.is_err() {
-                return Err(Unavailable::new(&destination.service, &snapshot, passed, now).into());
-            },
+            () = changed => {}
             () = sleep_until(look_again) => {}
         }
     }

@@ -124,6 +124,7 @@ async fn handshake(io: BoxIo, config: &ConnectionConfig) -> Result<Opened, Lost>
         .initial_connection_window_size(config.connection_window)
         .data_frame_budget(data_frame_budget(config))
         .max_frame_size(MAX_FRAME)
+        .reset_stream_duration(config.reset_stream_duration)
         .enable_push(false)
         .handshake::<_, Bytes>(io)
         .await

@@ -366,7 +366,7 @@ impl Keeper {
         latency::begin_at_the_median(new, snapshot.ready().map(|ready| &ready.endpoint.latency), Instant::now());
         self.news.clear();
         self.shared.snapshot.store(Arc::new(snapshot));
-        self.shared.changed.send_modify(|count| *count += 1);
+        self.shared.changed.notify_waiters();
     }
 }
 

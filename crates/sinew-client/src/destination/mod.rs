@@ -24,10 +24,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 /// What all channels of one service share; ends its task when the last of them, and the client, are gone.
@@ -52,8 +49,8 @@ pub(crate) struct Shared {
     subset: Option<(usize, u64)>,
     outliers: Option<OutlierDetectionConfig>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
-    /// Counts snapshots, for calls that wait for the next one.
-    pub(crate) changed: watch::Sender<u64>,
+    /// Tells calls that wait of the next snapshot, in the order in which they came; a `watch` would wake them in a random one.
+    pub(crate) changed: Notify,
     /// Attempts under way, and calls that wait for an endpoint.
     pub(crate) in_flight: Arc<AtomicUsize>,
     pub(crate) pending: AtomicUsize,
@@ -87,7 +84,7 @@ impl Destination {
             subset: policy.and_then(|p| p.subset).map(|size| (size as usize, ports.rng.next_u64())),
             outliers: policy.and_then(|p| p.outliers.clone()),
             snapshot: ArcSwap::from_pointee(snapshot),
-            changed: watch::Sender::new(0),
+            changed: Notify::new(),
             in_flight: Arc::default(),
             pending: AtomicUsize::new(0),
             budget: Budget::new(&config.retry, Instant::now()),

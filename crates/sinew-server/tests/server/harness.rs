@@ -101,6 +101,7 @@ impl AdminService for Handlers {
             }
             Some("work") => {
                 let _worker = self.worker.lock().await;
+                // sleeps: it is what work takes; nobody waits for it to have passed.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             _ => {}
