@@ -1,8 +1,8 @@
 //! A client process: so many callers, each making one call after the other over one shared channel.
 
 use crate::{
-    echo::{EchoClient, Message, NAME, POLICY},
-    measure::{Measured, cpu_time},
+    echo::{EchoClient, Message, NAME, POLICY, Transport},
+    measure::{Measured, cpu_time, memory},
     registry,
     serve::{CONNECTION_WINDOW, STREAM_WINDOW},
 };
@@ -42,7 +42,8 @@ pub(crate) struct Args {
     /// Measured seconds.
     #[arg(long, default_value_t = 3.0, conflicts_with = "calls")]
     seconds: f64,
-    /// Make this many calls instead and measure nothing: for counting instructions from outside.
+    /// Make this many calls instead and measure nothing but the resident memory after them: for counting instructions from
+    /// outside, too.
     #[arg(long)]
     calls: Option<u64>,
 }
@@ -54,6 +55,8 @@ pub(crate) enum Peer {
     Sinew,
     /// `tonic::transport::Channel::balance_list`.
     Tonic,
+    /// A bare `tonic::transport::Channel`, to the first endpoint.
+    Single,
 }
 
 /// On which runtime.
@@ -95,6 +98,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
                 drive(args, EchoClient::new(client.channel(&ServiceName::new(NAME)?))).await
             }
             Peer::Tonic => drive(args, EchoClient::new(tonic(&args.endpoints)?)).await,
+            Peer::Single => {
+                let endpoint = args.endpoints.first().context("no endpoint")?;
+                drive(args, EchoClient::new(single(*endpoint)?)).await
+            }
         }
     })
 }
@@ -107,24 +114,24 @@ fn sinew(args: &Args) -> anyhow::Result<Client> {
 }
 
 pub(crate) fn tonic(endpoints: &[SocketAddr]) -> anyhow::Result<Channel> {
-    let endpoints = endpoints.iter().map(|at| {
-        let endpoint = TonicEndpoint::from_shared(format!("http://{at}"))?;
-        anyhow::Ok(
-            endpoint.tcp_nodelay(true).initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW),
-        )
-    });
-    Ok(Channel::balance_list(endpoints.collect::<Result<Vec<_>, _>>()?.into_iter()))
+    let endpoints = endpoints.iter().map(|at| endpoint(*at)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Channel::balance_list(endpoints.into_iter()))
 }
 
-async fn drive<T>(args: &Args, client: EchoClient<T>) -> anyhow::Result<()>
-where
-    T: tonic::client::GrpcService<tonic::body::Body> + Clone + Send + 'static,
-    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error: Into<tonic::codegen::StdError> + Send,
-    T::Future: Send,
-{
+/// A channel to one endpoint, which connects with its first call.
+pub(crate) fn single(endpoint: SocketAddr) -> anyhow::Result<Channel> {
+    Ok(self::endpoint(endpoint)?.connect_lazy())
+}
+
+fn endpoint(at: SocketAddr) -> anyhow::Result<TonicEndpoint> {
+    let endpoint = TonicEndpoint::from_shared(format!("http://{at}"))?.tcp_nodelay(true);
+    Ok(endpoint.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW))
+}
+
+async fn drive<T: Transport>(args: &Args, client: EchoClient<T>) -> anyhow::Result<()> {
     if let Some(calls) = args.calls {
         callers(args.callers, &client, Until::Calls(Arc::new(AtomicU64::new(calls)))).await?;
+        println!("{}", memory("self")?);
         return Ok(());
     }
     callers(args.callers, &client, Until::Time(Instant::now() + WARM_UP)).await?;
@@ -137,13 +144,7 @@ where
 }
 
 /// Latencies in nanoseconds; any failed call is the end of the benchmark.
-async fn callers<T>(count: usize, client: &EchoClient<T>, until: Until) -> anyhow::Result<Vec<u32>>
-where
-    T: tonic::client::GrpcService<tonic::body::Body> + Clone + Send + 'static,
-    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error: Into<tonic::codegen::StdError> + Send,
-    T::Future: Send,
-{
+async fn callers<T: Transport>(count: usize, client: &EchoClient<T>, until: Until) -> anyhow::Result<Vec<u32>> {
     let mut tasks = JoinSet::new();
     for _ in 0..count {
         let (mut client, until) = (client.clone(), until.clone());

@@ -3,17 +3,21 @@
 //! Server and client are processes of their own, pinned to a core each; runs of the two peers alternate, so that
 //! whatever else the machine does falls on both. Instructions per call are counted by callgrind over the difference
 //! of two lengths of run, which leaves start-up out; they hardly vary from run to run.
+//!
+//! Envoys are sidecars: the one beside the client is tied to the client's core, the one beside the server to the server's.
 
 use crate::{
     call::{Peer, Runtime},
     measure::{Measured, median},
-    report::{Row, print},
+    peers::envoy::{self, Envoy},
+    report::{Memory, Row, print},
 };
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use sinew_consul_embedded::Agent;
 use std::{
     io::{BufRead, BufReader},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
@@ -21,8 +25,28 @@ use std::{
 const FEW: u64 = 2_000;
 const MANY: u64 = 10_000;
 
+/// Calls before memory is looked at.
+const SOME: u64 = 50_000;
+
+/// What Sinew is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Against {
+    /// `tonic::transport::Channel::balance_list`.
+    Tonic,
+    /// A bare `tonic::transport::Channel` to one endpoint.
+    Single,
+    /// A bare channel to an Envoy beside the client, which balances over an Envoy beside the server.
+    Envoy,
+}
+
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
+    /// Whose channel is compared with Sinew's.
+    #[arg(long, default_value = "tonic")]
+    peer: Against,
+    /// How many endpoints there are; a bare channel wants one.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    endpoints: u16,
     /// Print one JSON object per row instead of a table.
     #[arg(long)]
     json: bool,
@@ -64,30 +88,73 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let args = &Args { registry: Some(registry), ..args.clone() };
+    ensure!(args.peer != Against::Single || args.endpoints == 1, "a bare channel has one endpoint: --endpoints 1");
     let server = Server::start(args)?;
+    let rival = runtime.block_on(Rival::start(args, &server))?;
     let mut rows = Vec::new();
     for &runtime in &args.runtimes {
         for &callers in &args.callers {
-            rows.push(compare(args, &server.endpoints, runtime, callers)?);
+            rows.push(compare(args, &server.endpoints, &rival, runtime, callers)?);
         }
     }
-    print(&rows, args.json)
+    print(&rows, args.json)?;
+    if args.peer == Against::Envoy {
+        let of = |peer, endpoints: &str| memory(args, endpoints, peer);
+        let added_bytes = of(Peer::Sinew, &server.endpoints)? - of(Peer::Single, &server.endpoints)?;
+        let sidecars = rival.sidecars.iter().map(Envoy::memory).collect::<anyhow::Result<Vec<_>>>()?;
+        let peer_added_bytes = sidecars.iter().sum::<u64>() as f64 / sidecars.len() as f64;
+        let ratio = added_bytes / peer_added_bytes;
+        Memory { bench: "channel", peer: rival.name, added_bytes, peer_added_bytes, ratio }.print(args.json)?;
+    }
+    Ok(())
 }
 
-fn compare(args: &Args, endpoints: &str, runtime: Runtime, callers: usize) -> anyhow::Result<Row> {
+/// The other one.
+struct Rival {
+    name: &'static str,
+    peer: Peer,
+    /// Those that its client is told.
+    endpoints: String,
+    sidecars: Vec<Envoy>,
+}
+
+impl Rival {
+    async fn start(args: &Args, server: &Server) -> anyhow::Result<Self> {
+        let endpoints = server.endpoints.clone();
+        Ok(match args.peer {
+            Against::Tonic => {
+                let name = "tonic::transport::Channel::balance_list";
+                Self { name, peer: Peer::Tonic, endpoints, sidecars: Vec::new() }
+            }
+            Against::Single => Self { name: "tonic::transport::Channel", peer: Peer::Single, endpoints, sidecars: Vec::new() },
+            Against::Envoy => {
+                let servers = endpoints.split(',').map(|at| Ok(vec![at.parse::<SocketAddr>()?]));
+                let servers = servers.collect::<anyhow::Result<Vec<_>>>()?;
+                let theirs = Envoy::start(&servers, envoy::Side::Server, Some(args.core)).await?;
+                let behind = (0..servers.len()).map(|n| theirs.address(n)).collect::<anyhow::Result<Vec<_>>>()?;
+                let ours = Envoy::start(&[behind], envoy::Side::Client, Some(args.core + 1)).await?;
+                let endpoints = ours.address(0)?.to_string();
+                Self { name: "a pair of Envoys", peer: Peer::Single, endpoints, sidecars: vec![ours, theirs] }
+            }
+        })
+    }
+}
+
+fn compare(args: &Args, endpoints: &str, rival: &Rival, runtime: Runtime, callers: usize) -> anyhow::Result<Row> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let of_rival = (rival.peer, rival.endpoints.as_str());
     for run in 0..args.runs {
         eprintln!("{runtime:?}, {callers} callers: run {} of {}", run + 1, args.runs);
         // Alternate who goes first as well.
-        let order = if run % 2 == 0 { [Peer::Sinew, Peer::Tonic] } else { [Peer::Tonic, Peer::Sinew] };
-        for peer in order {
+        let both = [(Peer::Sinew, endpoints), of_rival];
+        let order = if run % 2 == 0 { both } else { [of_rival, (Peer::Sinew, endpoints)] };
+        for (peer, endpoints) in order {
             let measured = measure(args, endpoints, peer, runtime, callers)?;
             if peer == Peer::Sinew { ours.push(measured) } else { theirs.push(measured) }
         }
     }
     let instructions = if args.instructions && runtime == Runtime::CurrentThread {
-        let count = |peer| instructions(args, endpoints, peer, callers);
-        Some((count(Peer::Sinew)?, count(Peer::Tonic)?))
+        Some((instructions(args, endpoints, Peer::Sinew, callers)?, instructions(args, &rival.endpoints, rival.peer, callers)?))
     } else {
         None
     };
@@ -96,17 +163,21 @@ fn compare(args: &Args, endpoints: &str, runtime: Runtime, callers: usize) -> an
     let ratio = |f: fn(&Measured) -> f64| median(ours.iter().zip(&theirs).map(|(a, b)| f(a) / f(b)).collect());
     Ok(Row {
         bench: "channel",
-        peer: "tonic::transport::Channel::balance_list",
+        endpoints: args.endpoints.into(),
+        peer: rival.name,
         runtime,
         callers,
         throughput_ratio: ratio(|m| m.throughput),
         cpu_ratio: ratio(|m| m.cpu_us),
+        p50_ratio: ratio(|m| m.p50_us),
         p99_ratio: ratio(|m| m.p99_us),
         instructions_ratio: instructions.map(|(a, b)| a / b),
         throughput: of(&ours, |m| m.throughput),
         peer_throughput: of(&theirs, |m| m.throughput),
         cpu_us: of(&ours, |m| m.cpu_us),
         peer_cpu_us: of(&theirs, |m| m.cpu_us),
+        p50_us: of(&ours, |m| m.p50_us),
+        peer_p50_us: of(&theirs, |m| m.p50_us),
         p99_us: of(&ours, |m| m.p99_us),
         peer_p99_us: of(&theirs, |m| m.p99_us),
         instructions: instructions.map(|i| i.0),
@@ -130,7 +201,8 @@ fn client(args: &Args, wrapper: &[&str], endpoints: &str, peer: Peer, runtime: R
     Ok(command)
 }
 
-fn name(value: impl ValueEnum) -> String {
+/// As an argument.
+pub(crate) fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
@@ -141,38 +213,65 @@ fn measure(args: &Args, endpoints: &str, peer: Peer, runtime: Runtime, callers: 
     serde_json::from_slice(&output.stdout).context("the client's measurement")
 }
 
+/// Resident memory of a client process after some calls, in bytes.
+fn memory(args: &Args, endpoints: &str, peer: Peer) -> anyhow::Result<f64> {
+    let once = || {
+        let mut command = client(args, &[], endpoints, peer, Runtime::CurrentThread, 32)?;
+        let output = command.args(["--calls", &SOME.to_string()]).stderr(Stdio::inherit()).output().context("taskset")?;
+        ensure!(output.status.success(), "the {} client failed: {}", name(peer), output.status);
+        String::from_utf8(output.stdout)?.trim().parse::<f64>().context("the client's memory")
+    };
+    Ok(median((0..args.runs).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?))
+}
+
 /// Instructions per call of the client process, kernel not included.
 fn instructions(args: &Args, endpoints: &str, peer: Peer, callers: usize) -> anyhow::Result<f64> {
     let count = |calls: u64| {
         eprintln!("{callers} callers: instructions of {calls} calls, {}", name(peer));
         let wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
         let mut command = client(args, &wrapper, endpoints, peer, Runtime::CurrentThread, callers)?;
-        let output = command.args(["--calls", &calls.to_string()]).output().context("taskset")?;
-        let text = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            bail!("valgrind failed (is it installed?): {text}");
-        }
-        // "==123== Collected : 123456".
-        let line = text.lines().find_map(|line| line.split_once("Collected :")).context("callgrind printed no count")?;
-        line.1.trim().parse::<f64>().context("callgrind's count")
+        collected(command.args(["--calls", &calls.to_string()]))
     };
     Ok((count(MANY)? - count(FEW)?) / (MANY - FEW) as f64)
 }
 
+/// What callgrind counted of a command that it runs.
+pub(crate) fn collected(command: &mut Command) -> anyhow::Result<f64> {
+    let output = command.output().with_context(|| format!("{}", command.get_program().to_string_lossy()))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("valgrind failed (is it installed?): {text}");
+    }
+    // "==123== Collected : 123456".
+    let line = text.lines().find_map(|line| line.split_once("Collected :")).context("callgrind printed no count")?;
+    line.1.trim().parse::<f64>().context("callgrind's count")
+}
+
 /// The server process; ended with this value.
 #[derive(Debug)]
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    endpoints: String,
+    pub(crate) endpoints: String,
 }
 
 impl Server {
+    /// Tied to a core, with endpoints that are known to the registry.
     fn start(args: &Args) -> anyhow::Result<Self> {
         let mut command = Command::new("taskset");
         command.args(["-c", &args.core.to_string()]).arg(std::env::current_exe()?).arg("serve");
+        command.args(["--listeners", &args.endpoints.to_string()]);
         if let Some(registry) = &args.registry {
             command.args(["--registry", registry]);
         }
+        Self::of(&mut command)
+    }
+
+    /// With one endpoint, on any core, unknown to everybody.
+    pub(crate) fn bare() -> anyhow::Result<Self> {
+        Self::of(Command::new(std::env::current_exe()?).args(["serve", "--listeners", "1"]))
+    }
+
+    fn of(command: &mut Command) -> anyhow::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("taskset (package util-linux)")?;
         let mut endpoints = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut endpoints)?;

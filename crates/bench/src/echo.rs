@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use sinew_client::{BreakerConfig, Config};
 use sinew_core::{
     Access, Idempotency, MethodKind,
     policy::{GrpcService, Method, ServicePolicy},
@@ -10,6 +11,7 @@ use std::{
     convert::Infallible,
     future::{Ready, ready},
     task::{Context, Poll},
+    time::Duration,
 };
 use tonic::{
     Request, Response, Status,
@@ -23,7 +25,7 @@ use tower_service::Service;
 
 /// The name in the registry.
 pub(crate) const NAME: &str = "echo";
-const SAY: &str = "/bench.Echo/Say";
+pub(crate) const SAY: &str = "/bench.Echo/Say";
 
 /// What Sinew's channel knows of it: a default time-out and retries, as a real service has.
 pub(crate) const POLICY: ServicePolicy = ServicePolicy {
@@ -42,11 +44,67 @@ pub(crate) const POLICY: ServicePolicy = ServicePolicy {
         "retryThrottling":{"maxTokens":100,"tokenRatio":0.1}}"#,
 };
 
+/// The same service as one whose calls must not be repeated.
+pub(crate) const ONCE: ServicePolicy = ServicePolicy {
+    name: NAME,
+    services: &[GrpcService {
+        name: "bench.Echo",
+        methods: &[Method { path: SAY, kind: MethodKind::Unary, idempotency: Idempotency::Unknown, access: Access::Internal }],
+    }],
+    service_config: "{}",
+};
+
+/// [`POLICY`] without a throttle: only the client's budget bounds retries.
+pub(crate) const UNTHROTTLED: ServicePolicy = ServicePolicy {
+    service_config: r#"{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.05s",
+        "maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}"#,
+    ..POLICY
+};
+
+/// Breakers that let everything through: they open late, and are half open at once.
+pub(crate) fn without_breakers(config: Config) -> Config {
+    let (open_for, all_open_for) = (Duration::ZERO, Duration::ZERO);
+    Config { breaker: BreakerConfig { failures: 255, rate: None, open_for, all_open_for, probes: 255, successes: 1 }, ..config }
+}
+
+/// A channel that any number of callers may use: Sinew's, or tonic's.
+pub(crate) trait Transport:
+    Channel<Body, ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Transport for T where
+    T: Channel<Body, ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Request and response.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Message {
     #[prost(bytes = "bytes", tag = "1")]
     pub(crate) payload: Bytes,
+}
+
+impl Message {
+    /// 100 bytes, of which the first eight tell one call from all others.
+    pub(crate) fn numbered(id: u64) -> Self {
+        let mut payload = [7; 100];
+        payload.iter_mut().zip(id.to_le_bytes()).for_each(|(to, from)| *to = from);
+        Self { payload: Bytes::copy_from_slice(&payload) }
+    }
+
+    /// What tells the call from others.
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.payload.first_chunk().map(|id| u64::from_le_bytes(*id))
+    }
 }
 
 /// The generated client's place.
@@ -55,12 +113,7 @@ pub(crate) struct EchoClient<T> {
     inner: Grpc<T>,
 }
 
-impl<T> EchoClient<T>
-where
-    T: Channel<Body>,
-    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
-{
+impl<T: Transport> EchoClient<T> {
     pub(crate) fn new(channel: T) -> Self {
         Self { inner: Grpc::new(channel) }
     }

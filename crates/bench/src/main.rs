@@ -1,8 +1,7 @@
 //! Benchmarks: the mesh against what it replaces, events, sagas and whole orders against what their engines can do.
 //!
-//! `bench channel` compares a Sinew channel, everything on, with `tonic::transport::Channel::balance_list`. It starts
-//! itself again as server and client processes, each pinned to a core, so that neither side's work is counted as the
-//! other's.
+//! `bench channel` compares a Sinew channel, everything on, with tonic's or with a pair of sidecars. It starts itself again as
+//! server and client processes, each pinned to a core, so that neither side's work is counted as the other's.
 
 mod call;
 mod channel;
@@ -11,9 +10,12 @@ mod echo;
 mod events;
 mod faults;
 mod gateway;
+mod load;
 mod logins;
 mod measure;
 mod orders;
+mod peers;
+mod pick;
 mod registry;
 mod relay;
 mod report;
@@ -38,6 +40,8 @@ struct Args {
 enum Command {
     /// A Sinew channel against tonic's balanced one: unary echo of 100 bytes over three endpoints.
     Channel(channel::Args),
+    /// What many endpoints cost: a pick, a change of one of them, memory.
+    Pick(pick::Args),
     /// A flood of log-ins beside other requests, against a running system.
     Logins(logins::Args),
     /// From commit to effect: events at a steady rate between two databases, by the mesh or by RabbitMQ.
@@ -52,8 +56,14 @@ enum Command {
     Sagas(sagas::Args),
     /// One slow endpoint of several: who avoids it, and what callers feel.
     Slow(slow::Args),
-    /// Servers killed, frozen and cut off under a steady load: which calls fail?
+    /// Servers killed, frozen, cut off, failing and overloaded under a steady load: which calls fail?
     Faults(faults::Args),
+    /// A process that picks, to be counted.
+    #[command(hide = true)]
+    Picks(pick::Picks),
+    /// A client process that knows many endpoints.
+    #[command(hide = true)]
+    Fleet(pick::FleetArgs),
     /// The server process.
     #[command(hide = true)]
     Serve(serve::Args),
@@ -65,6 +75,9 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Channel(args) => channel::run(&args),
+        Command::Pick(args) => pick::run(&args),
+        Command::Picks(args) => pick::picks(&args),
+        Command::Fleet(args) => pick::client(&args),
         Command::Logins(args) => logins::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Drain(args) => drain::run(&args),

@@ -53,3 +53,12 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
+
+/// Resident memory of a process, in bytes; `self` is this one.
+pub(crate) fn memory(pid: &str) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| format!("VmRSS in {path}"))?;
+    let kilobytes = line.trim().trim_end_matches("kB").trim();
+    Ok(kilobytes.parse::<u64>().with_context(|| format!("VmRSS in {path}"))? * 1024)
+}

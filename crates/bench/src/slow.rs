@@ -6,7 +6,8 @@
 
 use crate::{
     call,
-    echo::{EchoClient, EchoServer, Message, NAME, POLICY},
+    echo::{EchoClient, EchoServer, Message, NAME, POLICY, Transport},
+    load,
     measure::median,
     serve,
 };
@@ -29,8 +30,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 use tonic::{body::Body, codegen::BoxFuture};
 use tower_service::Service;
@@ -207,40 +207,35 @@ fn measure(args: &Args, config: Option<&'static str>, late: Duration) -> anyhow:
     })
 }
 
-async fn drive<T>(args: &Args, servers: &Servers, client: EchoClient<T>) -> anyhow::Result<(f64, Vec<u32>)>
-where
-    T: tonic::client::GrpcService<Body> + Clone + Send + 'static,
-    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error: Into<tonic::codegen::StdError> + Send,
-    T::Future: Send,
-{
-    let (start, mut calls, mut latencies) = (Instant::now(), JoinSet::new(), Vec::new());
+async fn drive<T: Transport>(args: &Args, servers: &Servers, client: EchoClient<T>) -> anyhow::Result<(f64, Vec<u32>)> {
     let end = WARM_UP + Duration::from_secs(args.seconds);
-    let mut before = (0, 0);
-    for n in 0u32.. {
-        let due = Duration::from_secs(1) * n / args.rate;
-        if due >= end {
-            break;
-        }
-        sleep_until(start + due).await;
+    let (mut before, mut latencies, mut failed) = (None, Vec::new(), None);
+    let call = |_, due| {
         let counted = due >= WARM_UP;
-        if counted && before == (0, 0) {
-            before = servers.calls();
+        if counted && before.is_none() {
+            before = Some(servers.calls());
         }
         let mut client = client.clone();
-        calls.spawn(async move {
+        async move {
             let sent = Instant::now();
             let answer = client.say(Message { payload: Bytes::from_static(&[7; 100]) }).await;
             answer.map(|_| counted.then(|| u32::try_from(sent.elapsed().as_nanos()).unwrap_or(u32::MAX)))
-        });
-        while let Some(one) = calls.try_join_next() {
-            latencies.extend(one??);
         }
+    };
+    load::steady(
+        args.rate,
+        |due| due < end,
+        call,
+        |one| match one.map_err(anyhow::Error::from).and_then(|one| Ok(one?)) {
+            Ok(latency) => latencies.extend(latency),
+            Err(error) => failed = Some(error),
+        },
+    )
+    .await;
+    if let Some(error) = failed {
+        return Err(error);
     }
-    while let Some(one) = calls.join_next().await {
-        latencies.extend(one??);
-    }
-    let ((all, slow), (all_before, slow_before)) = (servers.calls(), before);
+    let ((all, slow), (all_before, slow_before)) = (servers.calls(), before.unwrap_or_default());
     ensure!(all > all_before, "no call arrived");
     latencies.sort_unstable();
     Ok(((slow - slow_before) as f64 / (all - all_before) as f64, latencies))

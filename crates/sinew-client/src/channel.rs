@@ -39,6 +39,10 @@ impl Channel {
         Self { stack: stack::build(&destination.shared), destination }
     }
 
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
     /// The service it calls.
     pub fn service(&self) -> &ServiceName {
         &self.destination.shared.service

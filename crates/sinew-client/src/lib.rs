@@ -32,6 +32,8 @@ mod stack;
 mod sync;
 
 pub use balance::Unavailable;
+#[doc(hidden)]
+pub use balance::{Crowd, next_snapshot};
 pub use channel::{Channel, ResponseBody, ResponseFuture};
 pub use client::{Client, Ports};
 pub use config::{BreakerConfig, Config, ConfigError, ConnectionConfig, FailureRate, LimitsConfig, LocalityConfig, RetryConfig};

@@ -2,6 +2,7 @@
 
 mod bench;
 mod faults;
+mod peers;
 mod planted;
 mod run;
 mod servers;
@@ -16,6 +17,7 @@ const USAGE: &str = "cargo xtask <command>
   test [nextest arguments]   every test, on real servers too; installs what it may, names what it may not
   tidy                       the invariants that no compiler checks
   bench <name> [arguments]   a benchmark, in release: `cargo xtask bench channel`
+  faults mesh                servers that die, hang, fail and are overloaded under load; `--phases`, `--peers`, `--json`
   faults sagas               processes, databases and brokers that fail under load; `--budget 45m`, `--phase`, `--json`
   planted [--json] [bug …]   puts bugs in, and demands that the test which is there to catch each fails
   tools                      only fetches what tests need (Consul, grpcurl, servers)

@@ -5,6 +5,7 @@
 //! taken) is passed over for the next one. When nobody can, the call waits if waiting may help (something is still being
 //! established, or the method waits for ready endpoints) and otherwise fails at once, saying why.
 
+mod crowd;
 mod key;
 mod least_request;
 mod maglev;
@@ -19,6 +20,8 @@ mod tests;
 mod unavailable;
 mod weighted_round_robin;
 
+#[doc(hidden)]
+pub use crowd::{Crowd, next_snapshot};
 pub(crate) use policy::{Hint, Picker, Policy, policy};
 pub use unavailable::Unavailable;
 

@@ -47,7 +47,7 @@ pub(crate) struct Connection {
 pub(crate) struct Slot(Arc<Connection>);
 
 impl Connection {
-    fn new(send: SendRequest<Bytes>, limit: usize) -> Self {
+    pub(crate) fn new(send: SendRequest<Bytes>, limit: usize) -> Self {
         Self { send, streams: AtomicUsize::new(0), limit: AtomicUsize::new(limit), retire: Arc::default() }
     }
 

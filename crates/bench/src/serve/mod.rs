@@ -1,5 +1,7 @@
 //! The server process: one echo service behind several listeners, on one thread.
 
+mod mesh;
+
 use crate::{echo::EchoServer, registry};
 use anyhow::Context;
 use http::{Request, Response};
@@ -8,7 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, net::IpAddr, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::body::Body;
 use tower_service::Service;
@@ -25,12 +27,18 @@ pub(crate) struct Args {
     /// How many endpoints to play.
     #[arg(long, default_value_t = 3)]
     listeners: usize,
+    /// Where it listens.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
     /// The first one's port; 0 for any. With another, the rest are on any.
     #[arg(long, default_value_t = 0)]
     port: u16,
     /// Register them with the Consul at this address.
     #[arg(long)]
     registry: Option<String>,
+    /// As a service of the mesh serves, with its whole stack, instead of bare hyper.
+    #[command(flatten)]
+    mesh: mesh::Options,
 }
 
 /// Prints its addresses in one line, then serves until its standard input ends.
@@ -43,9 +51,13 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     let mut addresses = Vec::new();
     for n in 0..args.listeners {
         let port = if n == 0 { args.port } else { 0 };
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("port {port} of loopback"))?;
+        let listener = TcpListener::bind((args.host, port)).await.with_context(|| format!("port {port} of {}", args.host))?;
         addresses.push(listener.local_addr()?);
-        tasks.spawn(accept(listener, EchoServer));
+        if args.mesh.mesh {
+            tasks.spawn(mesh::serve(listener, args.mesh.clone()));
+        } else {
+            tasks.spawn(accept(listener, EchoServer));
+        }
     }
     let consul = args.registry.as_deref().map(registry::consul).transpose()?;
     let registered = match &consul {
