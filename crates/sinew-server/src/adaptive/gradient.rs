@@ -14,18 +14,18 @@
 //! is no limit until an experiment has shown that one helps:
 //!
 //! ```text
-//!            slow, twice          steady            latency followed
-//!   Free ───────────────► Hold ──────────► Cut ─────────────────────► Limited ◄──► Probe
-//!    ▲                                      │ it did not                │
-//!    └──────────────────────────────────────┴───────── calm ◄───────────┘
+//!          slow for a while        known             as many get done
+//!   Free ───────────────────► Hold ───────► Cut ─────────────────────► Limited ◄──► Probe
+//!    ▲                                       │ fewer do                  │
+//!    └───────────────────────────────────────┴───────── calm ◄───────────┘
 //! ```
 //!
-//! - **Hold** lets no more calls in than there are, and **Cut** three tenths fewer, each until calls that began since then
-//!   have ended. A queue gets shorter with the limit, and latency with it. If latency does not follow by at least half of
-//!   that, calls are slow by nature (a dependency is, or work has changed): what they take becomes the baseline, and the
-//!   limit is lifted.
-//! - **Probe** lowers a limit in use to a quarter now and then, for one window. With twice as many calls under way as are
-//!   worked on nobody waits then, so a baseline that was measured under load comes down. (Envoy: the minRTT window.)
+//! - **Hold** lets no more calls in than there are, and **Cut** three tenths fewer. Where calls queue as many are done as
+//!   before. If fewer are, in proportion, calls are slow by nature (a dependency is, or work has changed): what they take
+//!   becomes the baseline, and the limit is lifted. (By Little's law that is to ask whether latency fell, without a guess at
+//!   calls that have not ended yet.)
+//! - **Probe** lowers a limit in use so far that nobody waits, now and then and for one window, so that a baseline which was
+//!   measured under load comes down. (Envoy: the minRTT window.)
 //!
 //! <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter>,
 //! <https://netflixtechblog.medium.com/performance-under-load-3e6fa9a60581>
@@ -37,23 +37,23 @@ use std::time::Duration;
 
 /// Calls that a window must have for a judgement: the mean of as many exponential times is off by a fifth.
 const CALLS: u32 = 100;
-/// The same where latencies are compared.
-const CALLS_TO_COMPARE: u32 = 200;
-/// Windows in a row with inflation before an experiment: a burst is no overload.
+/// The same where windows are compared: counts of so many calls are off by a twentieth or two.
+const CALLS_TO_COMPARE: u32 = 400;
+/// Windows in a row with inflation before an experiment, ...
 const WINDOWS: u8 = 2;
+/// ... and how long it lasts: a burst is no overload.
+const WHILE: Duration = Duration::from_millis(400);
 /// What the first cut leaves. The server may be a healthy one.
 const FIRST_CUT: f64 = 0.7;
 /// What a cut leaves at least once latency has followed the first, ...
-const SECOND_CUT: f64 = 0.125;
+const SECOND_CUT: f64 = 0.4;
 /// ... and in each window of a limit that is in use.
 const DEEPEST_CUT: f64 = 0.5;
-/// What a probe leaves.
-const PROBE: f64 = 0.25;
-/// The share of a queue's fall in latency below which latency was not a queue's.
-const FOLLOWED: f64 = 0.5;
+/// What a probe leaves of the calls that are worked on.
+const PROBE: f64 = 0.5;
 /// Inflation beyond what the rule itself settles at before a limit that is there is doubted, in octaves.
 const DOUBT: f64 = 0.5;
-/// A fall of the baselines after which the next probe comes soon, in octaves.
+/// By how much a probe's calls must be quicker than a baseline for it to be wrong, in octaves. The next probe comes soon then.
 const FELL: f64 = 0.5;
 /// Time to the first probe, and to the next one after baselines fell.
 const SOON: Duration = Duration::from_secs(1);
@@ -61,12 +61,14 @@ const SOON: Duration = Duration::from_secs(1);
 const PROBE_SHARE: u32 = 50;
 /// Time without need of the limit after which it is lifted.
 const CALM: Duration = Duration::from_secs(10);
+/// Windows over which a method's first baseline is a mean: in the very first only quick calls have ended.
+const LEARNING: u8 = 10;
 /// How fast baselines follow calls that got quicker, and slower.
 const DOWN: Duration = Duration::from_secs(5);
 const UP: Duration = Duration::from_secs(60);
 /// Windows last for this many of what calls take, so that a change of the limit is seen in the next, ...
 const CALLS_PER_WINDOW: f64 = 2.0;
-/// ... and where latencies are compared for more, so that slow calls are in them too.
+/// ... and where windows are compared for more, so that slow calls are in them too.
 const CALLS_PER_EXPERIMENT: f64 = 4.0;
 /// The longest that a window is made to last.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -87,6 +89,8 @@ pub(super) struct Window<'a> {
     pub(super) at: Duration,
     /// By method.
     pub(super) calls: &'a [Calls],
+    /// How many ended, those not among [`calls`](Self::calls) included.
+    pub(super) ended: u64,
     /// Most calls under way.
     pub(super) in_flight: usize,
     /// Whether a call was refused.
@@ -112,23 +116,31 @@ pub(super) struct Gradient {
     most: f64,
     limit: f64,
     /// By method: what a call takes when none waits for another, as [`Calls::took`].
-    baselines: Vec<Option<f64>>,
+    baselines: Vec<Baseline>,
     /// End of the last window.
     last: Duration,
     phase: Phase,
-    /// Windows in a row that were slow.
+    /// Windows in a row that were slow, and when the first ended.
     slow: u8,
+    slow_since: Duration,
     next_probe: Duration,
     /// Since when the limit has not been needed.
     calm: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Baseline {
+    took: f64,
+    /// Windows that it was learned from, up to [`LEARNING`].
+    windows: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     /// No limit.
     Free,
-    /// As many calls as there were, until their times are known.
-    Hold,
+    /// As many calls as there were, until their times are known. There may have been a limit before.
+    Hold { limited: bool },
     /// Fewer.
     Cut { before: Steady },
     /// The limit follows latency.
@@ -137,11 +149,12 @@ enum Phase {
     Probe { before: Steady, began: Duration, limit: f64 },
 }
 
-/// Calls under way, and how long they took while there were as many.
+/// Calls under way, how long they took while there were as many, and how many were done in a second.
 #[derive(Debug, Clone, Copy)]
 struct Steady {
     in_flight: usize,
     inflation: f64,
+    rate: f64,
 }
 
 impl Gradient {
@@ -151,10 +164,11 @@ impl Gradient {
             settings,
             most: most as f64,
             limit: most as f64,
-            baselines: vec![None; methods],
+            baselines: vec![Baseline::default(); methods],
             last: Duration::ZERO,
             phase: Phase::Free,
             slow: 0,
+            slow_since: Duration::ZERO,
             next_probe: Duration::ZERO,
             calm: None,
         }
@@ -169,7 +183,7 @@ impl Gradient {
         calls
             >= match self.phase {
                 Phase::Free | Phase::Limited => CALLS,
-                Phase::Hold | Phase::Cut { .. } | Phase::Probe { .. } => CALLS_TO_COMPARE,
+                Phase::Hold { .. } | Phase::Cut { .. } | Phase::Probe { .. } => CALLS_TO_COMPARE,
             }
     }
 
@@ -178,21 +192,22 @@ impl Gradient {
         let (inflation, took) = self.inflation(window.calls);
         let elapsed = window.at.saturating_sub(self.last);
         self.last = window.at;
-        let now = Steady { in_flight: window.in_flight, inflation };
+        let rate = window.ended as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        let now = Steady { in_flight: window.in_flight, inflation, rate };
         let in_flight = window.in_flight.max(1) as f64;
         match self.phase {
             Phase::Free => self.free(now, window, elapsed),
-            Phase::Hold => self.held(now),
+            Phase::Hold { limited } => self.held(now, limited),
             Phase::Cut { before } => self.was_cut(before, now, window.at),
             Phase::Limited => self.limited(now, window, elapsed),
             Phase::Probe { before, began, limit } => self.probed(before, now, window, began, limit),
         }
-        let fresh = matches!(self.phase, Phase::Hold | Phase::Cut { .. } | Phase::Probe { .. });
+        let fresh = matches!(self.phase, Phase::Cut { .. } | Phase::Probe { .. });
         let least = match self.phase {
             Phase::Free | Phase::Limited => took.exp2() * CALLS_PER_WINDOW,
-            Phase::Hold => took.exp2() * CALLS_PER_EXPERIMENT,
+            Phase::Hold { .. } | Phase::Probe { .. } => took.exp2() * CALLS_PER_EXPERIMENT,
             // If it is a queue that is cut.
-            Phase::Cut { .. } | Phase::Probe { .. } => took.exp2() * CALLS_PER_EXPERIMENT * (self.limit / in_flight).min(1.0),
+            Phase::Cut { .. } => took.exp2() * CALLS_PER_EXPERIMENT * (self.limit / in_flight).min(1.0),
         };
         let length = Duration::from_nanos(least as u64).max(self.settings.window).min(LONGEST);
         Next { limit: self.limit as usize, window: length, fresh }
@@ -203,7 +218,10 @@ impl Gradient {
         let (mut count, mut inflation, mut took) = (0.0, 0.0, 0.0);
         for (baseline, calls) in self.baselines.iter_mut().zip(calls).filter(|(_, calls)| calls.count > 0) {
             let weight = f64::from(calls.count);
-            inflation += weight * (calls.took - *baseline.get_or_insert(calls.took));
+            if baseline.windows == 0 {
+                *baseline = Baseline { took: calls.took, windows: 1 };
+            }
+            inflation += weight * (calls.took - baseline.took);
             took += weight * calls.took;
             count += weight;
         }
@@ -221,13 +239,17 @@ impl Gradient {
     }
 
     /// Begins an experiment when calls have been slow for long enough.
-    fn doubt(&mut self, now: Steady, slow: bool) {
+    fn doubt(&mut self, now: Steady, slow: bool, at: Duration) {
         self.slow = if slow { self.slow.saturating_add(1) } else { 0 };
+        if self.slow <= 1 {
+            self.slow_since = at;
+        }
+        let for_a_while = self.slow >= WINDOWS && at.saturating_sub(self.slow_since) >= WHILE;
         // Where so few are under way the cut that would tell is not allowed, and hardly needed.
-        if self.slow >= WINDOWS && now.in_flight as f64 * FIRST_CUT >= self.settings.min_limit as f64 {
+        if for_a_while && now.in_flight as f64 * FIRST_CUT >= self.settings.min_limit as f64 {
             self.slow = 0;
             self.lower(now.in_flight as f64);
-            self.phase = Phase::Hold;
+            self.phase = Phase::Hold { limited: matches!(self.phase, Phase::Limited) };
         }
     }
 
@@ -235,30 +257,37 @@ impl Gradient {
 
     fn free(&mut self, now: Steady, window: &Window<'_>, elapsed: Duration) {
         let slow = now.inflation > self.tolerance();
-        if !slow {
-            self.drift(window.calls, elapsed, true);
-        }
-        self.doubt(now, slow);
+        self.drift(window.calls, elapsed, |baseline| if slow { baseline.windows < LEARNING } else { true });
+        self.doubt(now, slow, window.at);
     }
 
-    /// Baselines follow what calls take.
-    fn drift(&mut self, calls: &[Calls], elapsed: Duration, up: bool) {
+    /// Baselines follow what calls take, upwards those that may.
+    fn drift(&mut self, calls: &[Calls], elapsed: Duration, up: impl Fn(&Baseline) -> bool) {
         for (baseline, calls) in self.baselines.iter_mut().zip(calls).filter(|(_, calls)| calls.count > 0) {
-            let Some(baseline) = baseline else { continue };
-            let over = match calls.took < *baseline {
+            let over = match calls.took < baseline.took {
                 true => DOWN,
-                false if up => UP,
+                false if up(baseline) => UP,
                 false => continue,
             };
-            *baseline += (calls.took - *baseline) * (1.0 - (-elapsed.as_secs_f64() / over.as_secs_f64()).exp());
+            let mut weight = 1.0 - (-elapsed.as_secs_f64() / over.as_secs_f64()).exp();
+            if baseline.windows < LEARNING {
+                baseline.windows += 1;
+                weight = weight.max(1.0 / f64::from(baseline.windows));
+            }
+            baseline.took += (calls.took - baseline.took) * weight;
         }
     }
 
     // === Hold, Cut ===
 
-    fn held(&mut self, now: Steady) {
+    fn held(&mut self, now: Steady, limited: bool) {
         if now.inflation <= self.tolerance() {
-            self.phase = Phase::Limited;
+            if limited {
+                self.phase = Phase::Limited;
+            } else {
+                // Nothing was shown.
+                self.lift();
+            }
             return;
         }
         self.lower(now.in_flight as f64 * FIRST_CUT);
@@ -266,8 +295,8 @@ impl Gradient {
     }
 
     fn was_cut(&mut self, before: Steady, now: Steady, at: Duration) {
-        if now.inflation > self.tolerance() && !now.followed(before) {
-            self.adopt(now.inflation);
+        if !now.queued(before, 1.0) {
+            self.adopt(now.inflation.max(before.inflation));
             self.lift();
             return;
         }
@@ -283,7 +312,7 @@ impl Gradient {
 
     /// What calls take now is what they take.
     fn adopt(&mut self, inflation: f64) {
-        self.baselines.iter_mut().flatten().for_each(|baseline| *baseline += inflation);
+        self.baselines.iter_mut().for_each(|baseline| baseline.took += inflation);
     }
 
     fn lift(&mut self) {
@@ -302,7 +331,7 @@ impl Gradient {
         let in_flight = now.in_flight as f64;
         if now.inflation <= self.tolerance() {
             // Upwards they do not follow: under the limit there is a queue, by intention, which must not become the measure.
-            self.drift(window.calls, elapsed, false);
+            self.drift(window.calls, elapsed, |_| false);
             if window.refused || in_flight >= self.limit / 2.0 {
                 self.calm = None;
                 self.limit = (self.limit + self.limit.sqrt()).min(self.most);
@@ -312,16 +341,17 @@ impl Gradient {
             }
         } else {
             self.calm = None;
-            let in_use = self.limit.min(in_flight);
+            // Calls of a low class are refused when a share of the limit is in use: all of it is, to them.
+            let in_use = if window.refused { self.limit } else { self.limit.min(in_flight) };
             self.lower(in_use * self.gradient(now.inflation).max(DEEPEST_CUT) + in_use.sqrt());
         }
         // Where gradient and headroom balance each other inflation is above the tolerance by this much.
         let balance = -(1.0 - 1.0 / self.limit.max(4.0).sqrt()).log2();
-        self.doubt(now, now.inflation > self.tolerance() + balance + DOUBT);
+        self.doubt(now, now.inflation > self.tolerance() + balance + DOUBT, window.at);
         if matches!(self.phase, Phase::Limited) && window.at >= self.next_probe && window.in_flight > 1 {
             self.phase = Phase::Probe { before: now, began: window.at, limit: self.limit };
             // Below the least limit, too: it is only for a moment.
-            self.limit = (self.limit.min(in_flight) * PROBE).max(1.0);
+            self.limit = (self.limit.min(in_flight) / self.settings.tolerance * PROBE).max(1.0);
         }
     }
 
@@ -330,13 +360,16 @@ impl Gradient {
     fn probed(&mut self, before: Steady, now: Steady, window: &Window<'_>, began: Duration, limit: f64) {
         self.limit = limit;
         self.phase = Phase::Limited;
-        if now.inflation > self.tolerance() && !now.followed(before) {
+        if now.inflation > self.tolerance() && !now.queued(before, PROBE) {
             self.adopt(now.inflation);
             self.lift();
             return;
         }
         for (baseline, calls) in self.baselines.iter_mut().zip(window.calls).filter(|(_, calls)| calls.count > 0) {
-            *baseline = baseline.map(|b| b.min(calls.took));
+            // By less, it may be for the slowest calls, which have not ended yet.
+            if calls.took < baseline.took - FELL {
+                baseline.took = calls.took;
+            }
         }
         let pause = match now.inflation < -FELL {
             true => SOON,
@@ -347,9 +380,10 @@ impl Gradient {
 }
 
 impl Steady {
-    /// Whether latency fell with the calls under way, as a queue's does.
-    fn followed(&self, before: Self) -> bool {
-        let queue = (before.in_flight as f64 / self.in_flight.max(1) as f64).log2();
-        before.inflation - self.inflation >= queue * FOLLOWED
+    /// Whether there was a queue before: of it `share` of the calls are done now, without one as many fewer as are under way.
+    /// In between, in the middle (geometric) of the two.
+    fn queued(&self, before: Self, share: f64) -> bool {
+        let fewer = self.in_flight as f64 / before.in_flight.max(1) as f64;
+        self.rate >= before.rate * (share * fewer).sqrt()
     }
 }

@@ -50,8 +50,10 @@ pub(crate) struct Adaptive {
     refused: AtomicBool,
     /// End of this window, in nanoseconds.
     window_end: AtomicU64,
-    /// Calls that began earlier do not count.
+    /// Calls that began earlier do not count, ...
     fresh_from: AtomicU64,
+    /// ... but as those that ended.
+    stale: AtomicU64,
     /// By method: number and sum of the logarithms, [`packed`].
     sums: Box<[AtomicU64]>,
     rule: Mutex<Rule>,
@@ -75,6 +77,7 @@ impl Adaptive {
             refused: AtomicBool::new(false),
             window_end: AtomicU64::new(nanos(settings.window)),
             fresh_from: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
             sums: std::iter::repeat_with(AtomicU64::default).take(methods).collect(),
             rule: Mutex::new(Rule {
                 gradient: Gradient::new(settings, most, methods),
@@ -102,9 +105,9 @@ impl Adaptive {
 
     /// A call of this method has succeeded, and so many are under way without it.
     pub(crate) fn succeeded(&self, method: usize, began: Duration, now: Duration, under_way: usize) {
-        if nanos(began) >= self.fresh_from.load(Relaxed)
-            && let Some(sum) = self.sums.get(method)
-        {
+        if nanos(began) < self.fresh_from.load(Relaxed) {
+            self.stale.fetch_add(1, Relaxed);
+        } else if let Some(sum) = self.sums.get(method) {
             sum.fetch_add(packed(now.saturating_sub(began)), Relaxed);
         }
         if nanos(now) >= self.window_end.load(Relaxed) {
@@ -127,7 +130,8 @@ impl Adaptive {
         for (calls, sum) in calls.iter_mut().zip(&self.sums) {
             calls.add(sum.swap(0, Relaxed));
         }
-        if !gradient.enough(calls.iter().map(|c| c.count).sum()) {
+        let count = calls.iter().map(|c| c.count).sum();
+        if !gradient.enough(count) {
             // Ask again after a tenth, not at each call.
             let look = gradient.settings().window / 10;
             self.window_end.store(nanos(now + look), Relaxed);
@@ -135,7 +139,8 @@ impl Adaptive {
         }
         // Nobody may have been let in, while more than the limit were under way.
         let in_flight = self.peak.swap(0, Relaxed).max(under_way);
-        let window = Window { at: now, calls, in_flight, refused: self.refused.swap(false, Relaxed) };
+        let ended = u64::from(count) + self.stale.swap(0, Relaxed);
+        let window = Window { at: now, calls, ended, in_flight, refused: self.refused.swap(false, Relaxed) };
         let next = gradient.judge(&window);
         calls.fill(Calls::default());
         self.limit.store(next.limit, Relaxed);
