@@ -2,6 +2,7 @@
 
 use crate::{
     customer::{self, ORDERS, PLENTY, SCARCE, SHELVES},
+    network,
     processes::{self, CUSTOMER, PROCESSES, process},
     stage::{Climate, SimulatedClock, Stage},
 };
@@ -122,7 +123,7 @@ fn story(plan: &Plan, stage: &Arc<Stage>, climate: Climate) -> anyhow::Result<()
         let over = sim.step().map_err(|error| anyhow!("{error}"))?;
         let now = sim.elapsed();
         for name in stage.dead() {
-            sim.crash(name);
+            network::crash(&mut sim, name);
             stage.buried(name);
             befalls(&mut faults, now + Duration::from_millis(50 + stage.rng.below(1_500)), Fault::Returns(name));
         }
@@ -198,12 +199,12 @@ fn happen(sim: &mut turmoil::Sim<'_>, stage: &Stage, fault: Fault) {
     match fault {
         Fault::Dies(one) => {
             if sim.is_host_running(one) {
-                sim.crash(one);
+                network::crash(sim, one);
             }
         }
         Fault::Returns(one) => {
             if !sim.is_host_running(one) {
-                sim.bounce(one);
+                network::bounce(sim, one);
             }
         }
         Fault::Cut(one, other) => sim.partition(one, other),

@@ -53,7 +53,7 @@ fn a_death_and_then_another_leave_one_story() {
 /// Without this, what a seed found could not be looked at again. Not every seed is so: see `docs/saga.md`.
 #[test]
 fn a_seed_is_the_same_run_each_time() {
-    for seed in [3, 5, 17, 33] {
+    for seed in [1, 3, 5, 7, 17, 22, 25, 33, 36, 40, 55, 57, 62] {
         let plan = Plan { seed, deaths: Vec::new(), trouble: true };
         let (first, second) = (afresh(plan.clone()), afresh(plan));
         assert!(first.0.len() > 10, "{:?}", first.0);

@@ -1,6 +1,7 @@
 //! What goes wrong, and when: drawn from the seed.
 
 use super::world::{CALLERS, Harm, Mood, REGISTRY, SERVERS, World};
+use crate::network;
 use sinew_core::Rng;
 use std::{collections::BTreeSet, time::Duration};
 use tonic::Code;
@@ -201,17 +202,17 @@ impl Fault {
         let now = sim.elapsed();
         match self {
             Self::Drain(server) if sim.is_host_running(server) => return false,
-            Self::Crash(server) | Self::Drain(server) => sim.bounce(server),
+            Self::Crash(server) | Self::Drain(server) => network::bounce(sim, server),
             Self::PowerLoss(server) => {
                 CALLERS.iter().chain([&REGISTRY]).for_each(|other| sim.repair(*other, server));
-                sim.bounce(server);
+                network::bounce(sim, server);
             }
             Self::Cut(a, b) => sim.repair(a, b),
             Self::CutOneWay(a, b) => sim.repair_oneway(a, b),
             Self::Hold(a, b) => sim.release(a, b),
             Self::Slow(server, _) | Self::Fails(server, _) => world.set_mood(server, Mood::default()),
             Self::AllFail(_) => SERVERS.iter().for_each(|server| world.set_mood(server, Mood::default())),
-            Self::RegistryCrash => sim.bounce(REGISTRY),
+            Self::RegistryCrash => network::bounce(sim, REGISTRY),
             Self::RegistryLate(_) => world.set_whims(|whims| whims.late = Duration::ZERO),
             Self::RegistryStale => world.set_whims(|whims| whims.stale = None),
             Self::RegistryForgets => {}
@@ -227,7 +228,7 @@ impl Fault {
 
 fn crash(sim: &mut turmoil::Sim<'_>, host: &str) {
     if sim.is_host_running(host) {
-        sim.crash(host);
+        network::crash(sim, host);
     }
 }
 

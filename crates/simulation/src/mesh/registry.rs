@@ -4,8 +4,8 @@
 //! say, not Consul's syntax. Its behaviour is Consul's: blocking queries with an index, an index that goes backwards when
 //! everything is lost, checks that fail before an instance is forgotten.
 
-use super::world::World;
-use crate::network::{Door, PORT};
+use super::world::{REGISTRY, World};
+use crate::network::{Door, PORT, dial};
 use anyhow::Context;
 use sinew_server::Listener;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -14,7 +14,6 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use turmoil::net::TcpStream;
 
 /// Longest time that a blocking query waits.
 const WAIT: Duration = Duration::from_secs(3);
@@ -111,7 +110,7 @@ pub(super) async fn process(world: Arc<World>) -> anyhow::Result<()> {
 }
 
 async fn probe(world: &World, id: &str) {
-    let alive = matches!(timeout(PROBE.1, TcpStream::connect((id, PORT))).await, Ok(Ok(_)));
+    let alive = matches!(timeout(PROBE.1, dial(id, PORT)).await, Ok(Ok(_)));
     world.catalogue(|catalogue| {
         let mut forgotten = false;
         catalogue.change(id, |instance| {
@@ -176,7 +175,7 @@ async fn watched(world: &World, index: u64) -> String {
 /// Asks the registry; its answer's lines.
 pub(super) async fn ask(question: &str, patience: Duration) -> anyhow::Result<Vec<String>> {
     let asked = async {
-        let mut stream = BufReader::new(TcpStream::connect((super::world::REGISTRY, PORT)).await?);
+        let mut stream = BufReader::new(dial(REGISTRY, PORT).await?);
         stream.write_all(format!("{question}\n").as_bytes()).await?;
         let (mut lines, mut line) = (Vec::new(), String::new());
         while stream.read_line(&mut line).await? > 0 {
