@@ -1,7 +1,7 @@
 //! The shop in one thread: its services' own code in simulated time (turmoil), on a simulated network and on SQLite in memory.
 //!
-//! A run is a [`Plan`]: the same plan is the same run, so that one in which something went wrong can be looked at again. (Where
-//! two things are ready at the same moment, libraries choose: of 60 seeds run twice, one differed, by 2 ms near its end.)
+//! A run is a [`Plan`]: the same plan is the same run, so that one in which something went wrong can be looked at again
+//! (`docs/simulation.md` says what that took). The mesh alone, with its own faults and promises, is in [`mesh`].
 //!
 //! Processes die at places or at times, links hang or are cut, databases are slow, stall past all leases, or lose a
 //! connection, also between a commit and its answer. Then everything is mended, and within [`TERMINAL`] every order must
