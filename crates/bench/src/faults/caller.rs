@@ -94,7 +94,7 @@ pub(super) struct Load {
 
 enum Source {
     Here(AbortOnDropHandle<Outcome>),
-    There(grpcio::Caller),
+    There(Box<grpcio::Caller>),
 }
 
 impl Load {
@@ -119,7 +119,7 @@ impl Load {
                 let sidecar = envoy.insert(Envoy::start(&[servers.to_vec()], envoy::Side::Client, None).await?);
                 Source::here(plan, &over, call::single(sidecar.address(0)?)?)
             }
-            Peer::Grpcio => Source::There(grpcio::Caller::start(servers, plan.rate, plan.patience).await?),
+            Peer::Grpcio => Source::There(Box::new(grpcio::Caller::start(servers, plan.rate, plan.patience).await?)),
         };
         Ok(Self { over, source, client, _envoy: envoy })
     }

@@ -90,7 +90,7 @@ pub(crate) async fn run(spec: Spec, events: UnboundedSender<Event>) {
     };
     let connection = opened.connection.clone();
     tell(Happened::Ready(connection.clone()));
-    let driver = Driver::new(opened, &spec, &events);
+    let driver = Box::pin(Driver::new(opened, &spec, &events));
     drop(connection);
     if let Some(lost) = driver.await {
         tell(Happened::Lost(lost));
@@ -110,7 +110,8 @@ async fn open(spec: &Spec) -> Result<Opened, Lost> {
         Ok(Err(error)) => return Err(Lost::Connect(error)),
         Err(_) => return Err(Lost::ConnectTimeout(config.connect_timeout)),
     };
-    match timeout(config.handshake_timeout, handshake(io, config)).await {
+    // On the heap, as is the driver: a task that only waits to connect should not have room for all of HTTP/2.
+    match timeout(config.handshake_timeout, Box::pin(handshake(io, config))).await {
         Ok(opened) => opened,
         Err(_) => Err(Lost::HandshakeTimeout(config.handshake_timeout)),
     }

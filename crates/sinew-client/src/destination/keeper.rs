@@ -28,8 +28,9 @@ use tokio::{
 };
 use xxhash_rust::xxh64::xxh64;
 
-/// Events that share a snapshot, at most: ten thousand endpoints that connect at once make a hundred of them.
-const AT_ONCE: usize = 100;
+/// Events that become one snapshot, at most: when ten thousand connections come or go at once, not each of them is worth
+/// telling everybody's state anew, but calls should not wait for the last of them either.
+const BATCH: usize = 256;
 
 /// Keeps one destination current.
 pub(super) struct Keeper {
@@ -107,6 +108,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         self.reconcile();
         self.publish();
+        let mut events = Vec::new();
         loop {
             let shared = self.shared.clone();
             tokio::select! { biased;
@@ -115,7 +117,7 @@ impl Keeper {
                     // The registry's side is gone: what is known stays, and so does this task.
                     Err(_) => self.without_registry().await,
                 },
-                Some(event) = self.inbox.recv() => self.handle_all(event),
+                _ = self.inbox.recv_many(&mut events, BATCH) => events.drain(..).for_each(|event| self.handle(event)),
                 () = shared.grow.notified() => self.grow(),
                 () = due(&self.outliers) => self.look_for_outliers(),
                 Some(_) = self.tasks.join_next() => continue,
@@ -126,10 +128,10 @@ impl Keeper {
 
     async fn without_registry(&mut self) {
         tracing::warn!(service = %self.shared.service, "the registry's watch has ended; its last answer stays");
-        let shared = self.shared.clone();
+        let (shared, mut events) = (self.shared.clone(), Vec::new());
         loop {
             tokio::select! { biased;
-                Some(event) = self.inbox.recv() => self.handle_all(event),
+                _ = self.inbox.recv_many(&mut events, BATCH) => events.drain(..).for_each(|event| self.handle(event)),
                 () = shared.grow.notified() => self.grow(),
                 () = due(&self.outliers) => self.look_for_outliers(),
                 Some(_) = self.tasks.join_next() => continue,
@@ -234,15 +236,6 @@ impl Keeper {
         if let Some(at) = slot.conns.iter().position(|c| matches!(c.stage, Stage::Waiting)) {
             slot.conns.remove(at).task.abort();
             self.connect(slot, Duration::ZERO);
-        }
-    }
-
-    /// This one, and what came meanwhile: one snapshot for all of them.
-    fn handle_all(&mut self, first: Event) {
-        self.handle(first);
-        for _ in 0..AT_ONCE {
-            let Ok(event) = self.inbox.try_recv() else { return };
-            self.handle(event);
         }
     }
 
@@ -379,6 +372,14 @@ fn subset(all: &[Arc<Registered>], rule: Option<(usize, u64)>) -> Vec<&Arc<Regis
         all.truncate(size);
         all.sort_by(|one, other| one.id.cmp(&other.id));
     }
+    // Of several with one id, which are on different nodes, the last counts.
+    all.dedup_by(|later, kept| {
+        let same = later.id == kept.id;
+        if same {
+            *kept = later;
+        }
+        same
+    });
     all
 }
 

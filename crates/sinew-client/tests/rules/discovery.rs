@@ -2,7 +2,7 @@
 
 use crate::support::{GET, Server, World, endpoint, t, wait_for};
 use sinew_client::{Client, Config, Ports};
-use sinew_core::{Discover, Health, ServiceName, Snapshot, State};
+use sinew_core::{Discover, Endpoint, Health, ServiceName, Snapshot, State};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 use tonic::Code;
@@ -115,4 +115,20 @@ async fn a_method_that_waits_for_ready_waits_until_its_deadline() {
     world.list.set(&t(), vec![]);
     wait_for(|| world.endpoints().is_empty(), || "an empty list".into()).await;
     assert_eq!(world.call(GET, b"x").await.expect_err("nobody comes").code(), Code::DeadlineExceeded);
+}
+
+/// Consul keeps ids apart within a node only.
+#[tokio::test(start_paused = true)]
+async fn of_several_endpoints_with_one_id_one_is_used_and_none_is_left_behind() {
+    let servers = [Server::echo(), Server::echo(), Server::echo()];
+    let world = World::of(&servers.each_ref());
+    world.ready(3).await;
+    let namesake = Endpoint { id: "t-1".into(), ..endpoint(3) };
+    world.list.set(&t(), vec![endpoint(1), namesake, endpoint(2)]);
+    world.ready(2).await;
+    let addresses = || world.endpoints().iter().map(|e| e.address.clone()).collect::<Vec<_>>();
+    wait_for(|| addresses() == ["memory:3", "memory:2"], || format!("{:?}", world.endpoints())).await;
+    wait_for(|| servers[0].connections() == 0, || "the other is still connected".to_owned()).await;
+    world.list.set(&t(), vec![endpoint(1), endpoint(2)]);
+    wait_for(|| addresses() == ["memory:1", "memory:2"], || format!("{:?}", world.endpoints())).await;
 }
