@@ -24,6 +24,11 @@ What happens to three servers under 2,000 calls a second, and what must hold of 
 Other makers' clients (`tonic`, `envoy` as a sidecar, `grpcio`) have the same faults beside ours; they are only measured. What
 they need is installed; what this machine cannot do is said and left out.
 
+cargo xtask faults mesh simulated [--seed 1] [--seeds 10000] [--budget 3600]
+
+Callers, registry and servers of the mesh in simulated time: seeds full of crashes, drains, cut and hanging links, slow and
+failing servers, and a registry that dies, is late or lies, for so many seconds at most. What must hold is in docs/simulation.md.
+
 cargo xtask faults sagas [--budget 45m] [--seed 1] [--phase NAME,…] [--json]
 
 What fails, and what must hold, in this order; all but the first on Consul, PostgreSQL, Redis and RabbitMQ:
@@ -79,6 +84,13 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     if let [what, rest @ ..] = args
         && what == "mesh"
     {
+        if let [what, rest @ ..] = rest
+            && what == "simulated"
+        {
+            let mut simulation = cargo();
+            simulation.args(["run", "--quiet", "--package", "simulation", "--profile", "checked", "--", "mesh"]).args(rest);
+            return run::run(&mut simulation);
+        }
         let mut bench = cargo();
         bench.args(["run", "--quiet", "--release", "--package", "bench", "--", "faults"]).args(rest);
         return run::run(peers::with(rest, &mut bench));
