@@ -38,7 +38,9 @@ impl Crowd {
         let connection = Arc::new(Connection::new(send, usize::MAX));
         let now = Instant::now();
         let member = |n: usize| {
-            let registered = Registered::new(&format!("{service}-{n}"), "127.0.0.1", 1);
+            let mut registered = Registered::new(&format!("{service}-{n}"), "127.0.0.1", 1);
+            // Weights differ, or those that go by weights would have nothing to do.
+            registered.weight = (n % 3 + 1) as u16;
             let endpoint = Endpoint {
                 number: n as u64,
                 name: registered.to_string().into(),

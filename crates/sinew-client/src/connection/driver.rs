@@ -24,7 +24,7 @@ use tokio::{
 /// What to connect to, and how.
 #[derive(Debug)]
 pub(crate) struct Spec {
-    /// The endpoint's number, and the connection's; both come back in every [`Event`].
+    /// The endpoint's number, and the connection's; both come back in every [`Event`], with the endpoint's id.
     pub(crate) key: (u64, u64),
     pub(crate) endpoint: Arc<Endpoint>,
     /// Wait this long first.
@@ -36,6 +36,7 @@ pub(crate) struct Spec {
 /// News of one connection.
 #[derive(Debug)]
 pub(crate) struct Event {
+    pub(crate) id: Arc<str>,
     pub(crate) key: (u64, u64),
     pub(crate) happened: Happened,
 }
@@ -80,7 +81,7 @@ pub(crate) enum Lost {
 pub(crate) async fn run(spec: Spec, events: UnboundedSender<Event>) {
     let tell = |happened| {
         // Nobody listens once the destination is gone, and then this task is about to be.
-        let _ = events.send(Event { key: spec.key, happened });
+        let _ = events.send(Event { id: spec.endpoint.id.clone(), key: spec.key, happened });
     };
     sleep(spec.after).await;
     tell(Happened::Dialing);
@@ -194,7 +195,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tell(&self, happened: Happened) {
-        let _ = self.events.send(Event { key: self.spec.key, happened });
+        let _ = self.events.send(Event { id: self.spec.endpoint.id.clone(), key: self.spec.key, happened });
     }
 
     /// GOAWAY shows as an error of `poll_ready`: h2 reports it nowhere else while streams are still running.

@@ -17,7 +17,7 @@ use crate::{
 };
 use sinew_core::{Endpoint as Registered, Health, State};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -38,8 +38,6 @@ pub(super) struct Keeper {
     registry: watch::Receiver<Arc<sinew_core::Snapshot>>,
     /// By registration id.
     slots: BTreeMap<Arc<str>, Slot>,
-    /// The ids, by the endpoints' numbers.
-    ids: HashMap<u64, Arc<str>>,
     /// Endpoints of which there is news since the last snapshot.
     news: Vec<Arc<Endpoint>>,
     events: mpsc::UnboundedSender<Event>,
@@ -95,7 +93,6 @@ impl Keeper {
             shared,
             registry,
             slots: BTreeMap::new(),
-            ids: HashMap::new(),
             news: Vec::new(),
             events,
             inbox,
@@ -166,7 +163,6 @@ impl Keeper {
         come.extend(wanted);
         for id in gone {
             let Some(slot) = self.slots.remove(&id) else { continue };
-            self.ids.remove(&slot.endpoint.number);
             slot.drain();
         }
         for registered in told {
@@ -199,7 +195,6 @@ impl Keeper {
             connected_ms: Default::default(),
         };
         tracing::debug!(service = %self.shared.service, endpoint = %endpoint.name, "endpoint appeared");
-        self.ids.insert(endpoint.number, registered.id.clone());
         Slot::new(registered, Arc::new(endpoint), &self.shared.config.locality)
     }
 
@@ -239,9 +234,12 @@ impl Keeper {
         }
     }
 
-    fn handle(&mut self, Event { key: (endpoint, number), happened }: Event) {
+    fn handle(&mut self, Event { id, key: (endpoint, number), happened }: Event) {
         // Events of endpoints and connections that are no longer ours are the past.
-        let Some(mut slot) = self.ids.get(&endpoint).and_then(|id| self.slots.remove(id)) else { return };
+        if self.slots.get(&id).is_none_or(|slot| slot.endpoint.number != endpoint) {
+            return;
+        }
+        let Some(mut slot) = self.slots.remove(&id) else { return };
         if let Some(at) = slot.conns.iter().position(|c| c.number == number) {
             self.follow(&mut slot, at, happened);
         }
@@ -333,7 +331,7 @@ impl Keeper {
         let calls: Vec<_> = self.slots.values().map(|slot| (slot.endpoint.number, slot.endpoint.tally.take())).collect();
         for outlier in detector.look(now, &calls, &*self.shared.ports.rng) {
             self.shared.series.ejections.fetch_add(1, Relaxed);
-            if let Some(slot) = self.ids.get(&outlier).and_then(|id| self.slots.get(id)) {
+            if let Some(slot) = self.slots.values().find(|slot| slot.endpoint.number == outlier) {
                 tracing::info!(service = %self.shared.service, endpoint = %slot.endpoint.name, "ejected: it fails more than the others");
             }
         }
@@ -410,7 +408,16 @@ impl Slot {
     fn new(registered: Arc<Registered>, endpoint: Arc<Endpoint>, locality: &LocalityConfig) -> Self {
         let (phase, ejected) = (Phase::Connecting, false);
         let member = Member::new(registered.clone(), endpoint.clone(), (phase, ejected), Vec::new(), locality);
-        Self { registered, endpoint, conns: Vec::new(), member: Arc::new(member), ejected, failures: 0, error: "".into() }
+        // Most never have a second connection.
+        Self {
+            registered,
+            endpoint,
+            conns: Vec::with_capacity(1),
+            member: Arc::new(member),
+            ejected,
+            failures: 0,
+            error: "".into(),
+        }
     }
 
     /// No new calls; those under way finish.
