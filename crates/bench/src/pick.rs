@@ -276,11 +276,11 @@ async fn measure(args: &FleetArgs) -> anyhow::Result<Fleet> {
     let client = Client::new(ports, config, Arc::new(Policies::resolve(&[POLICY])?))?;
     let channel = client.channel(&ServiceName::new(NAME)?);
     let before = memory("self")?;
-    let all = |but: Option<usize>, weight: u16| {
-        let endpoint = |n: usize| Endpoint { weight, ..Endpoint::new(&format!("{NAME}-{n}"), &at.ip().to_string(), at.port()) };
-        Snapshot::known((0..args.endpoints).filter(|n| Some(*n) != but).map(endpoint).map(Arc::new).collect())
-    };
-    list.0.send_replace(Arc::new(all(None, 1)));
+    let endpoint = |n: usize| Endpoint::new(&format!("{NAME}-{n}"), &at.ip().to_string(), at.port());
+    // An endpoint that is as before is the same value in the next answer, as it is in those of `sinew-consul`.
+    let everybody: Vec<_> = (0..args.endpoints).map(endpoint).map(Arc::new).collect();
+    let all = || Snapshot::known(everybody.clone());
+    list.0.send_replace(Arc::new(all()));
     settled(&client, args).await?;
     let bytes = memory("self")?.saturating_sub(before) as f64 / args.endpoints as f64;
     if args.server.is_some() {
@@ -293,13 +293,15 @@ async fn measure(args: &FleetArgs) -> anyhow::Result<Fleet> {
     let (mut weight, mut gone, mut new) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..args.changes {
         let one = n * args.endpoints / args.changes;
-        let mut heavier = all(None, 1);
+        let mut heavier = all();
         if let Some(endpoint) = heavier.endpoints.get_mut(one) {
             *endpoint = Arc::new(Endpoint { weight: 2, ..Endpoint::clone(endpoint) });
         }
+        let mut without = all();
+        without.endpoints.remove(one);
         weight.push(apply(&list, &channel, heavier).await?);
-        gone.push(apply(&list, &channel, all(Some(one), 1)).await?);
-        new.push(apply(&list, &channel, all(None, 1)).await?);
+        gone.push(apply(&list, &channel, without).await?);
+        new.push(apply(&list, &channel, all()).await?);
         settled(&client, args).await?;
     }
     let changes = vec![Change::of("another weight", &weight), Change::of("one gone", &gone), Change::of("one new", &new)];

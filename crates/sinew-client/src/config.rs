@@ -87,7 +87,7 @@ pub struct BreakerConfig {
 pub struct FailureRate {
     /// So many failures of a hundred calls, or more; 1 to 100.
     pub percent: u8,
-    /// Among the calls of the last so long, to a tenth of it; 10 ms or longer.
+    /// Among the calls of the last so long, to a tenth of it; 1 s or longer.
     pub window: Duration,
     /// Only when there were so many calls in it, at least 1.
     pub minimum: u32,
@@ -229,7 +229,7 @@ impl Config {
             (breaker.failures >= 1, "breaker.failures", "1 to 255"),
             (breaker.rate.is_none_or(|rate| (1..=100).contains(&rate.percent)), "breaker.rate.percent", "1 to 100"),
             (breaker.rate.is_none_or(|rate| rate.minimum >= 1), "breaker.rate.minimum", "at least 1"),
-            (breaker.rate.is_none_or(|rate| rate.window >= Duration::from_millis(10)), "breaker.rate.window", "at least 10 ms"),
+            (breaker.rate.is_none_or(|rate| rate.window >= Duration::from_secs(1)), "breaker.rate.window", "at least 1 s"),
             (breaker.probes >= 1, "breaker.probes", "1 to 255"),
             ((1..=15).contains(&breaker.successes), "breaker.successes", "1 to 15"),
             ((0.0..=1.0).contains(&self.locality.panic_threshold), "locality.panic_threshold", "0 to 1"),

@@ -74,6 +74,8 @@ pub(crate) struct Level {
     /// Never empty.
     pub(crate) ready: Vec<Arc<Ready>>,
     pub(crate) picker: Arc<dyn Picker>,
+    /// That of its endpoints.
+    pub(crate) priority: u8,
     /// A call whose random number of 32 bits is below this begins here, unless a level before this has it.
     pub(crate) below: u64,
 }
@@ -95,23 +97,23 @@ impl Snapshot {
     ) -> Self {
         let Sorted { mut levels, establishing, connected, nobody_to_come } = sort(&members, rules.panic_threshold);
         let everybody = |wanted: fn(&Phase) -> bool| {
-            vec![(members.iter().filter(|m| wanted(&m.phase)).map(|m| m.ready.clone()).collect::<Vec<_>>(), 1.0)]
+            vec![(0, members.iter().filter(|m| wanted(&m.phase)).map(|m| m.ready.clone()).collect::<Vec<_>>(), 1.0)]
         };
         if levels.is_empty() && nobody_to_come {
             levels = everybody(|phase| matches!(phase, Phase::Ready { .. }));
         }
-        if levels.iter().all(|(ready, _)| ready.is_empty()) {
+        if levels.iter().all(|(_, ready, _)| ready.is_empty()) {
             // Suspects may only be slow; certain failure is worse.
             levels = everybody(|phase| *phase == Phase::Suspect);
         }
         let mut sum = 0.0;
-        let mut level = |(n, (ready, share)): (usize, (Vec<Arc<Ready>>, f64))| {
+        let mut level = |(n, (priority, ready, share)): (usize, (u8, Vec<Arc<Ready>>, f64))| {
             sum += share;
             let known = before.and_then(|before| before.levels.get(n)).filter(|level| alike(&level.ready, &ready));
             let picker = known.map_or_else(|| policy.picker(&ready), |level| level.picker.clone());
-            Level { ready, picker, below: (sum * 2f64.powi(32)).round() as u64 }
+            Level { ready, picker, priority, below: (sum * 2f64.powi(32)).round() as u64 }
         };
-        let levels = levels.into_iter().filter(|(ready, _)| !ready.is_empty()).enumerate().map(&mut level).collect();
+        let levels = levels.into_iter().filter(|(_, ready, _)| !ready.is_empty()).enumerate().map(&mut level).collect();
         let establishing = establishing || state == State::Unknown;
         Self { state, members, levels, establishing, connected }
     }
@@ -127,8 +129,8 @@ const OVERPROVISIONED: f64 = 1.4;
 
 /// What one look at all members finds.
 struct Sorted {
-    /// The endpoints of each level, nearest first, and what share of the calls begins there.
-    levels: Vec<(Vec<Arc<Ready>>, f64)>,
+    /// The priority and the endpoints of each level, nearest first, and what share of the calls begins there.
+    levels: Vec<(u8, Vec<Arc<Ready>>, f64)>,
     establishing: bool,
     connected: usize,
     /// No endpoint that nothing is known against is still being connected.
@@ -141,7 +143,8 @@ struct Sorted {
 /// everybody else. Without a zone and with one priority there is one level. A level takes as many calls as it has healthy endpoints,
 /// 1.4-fold: up to 28 % of them may be missing before some of its calls go to the next. When all levels together are not enough,
 /// those that are below the panic threshold use all endpoints they have, and the levels share what there is (Envoy's priority
-/// levels).
+/// levels). An endpoint that is being connected for the first time counts as there: it is in milliseconds, or failed. While a lower
+/// priority number has nobody but such, a higher one does not begin.
 fn sort(members: &[Arc<Member>], panic_threshold: f64) -> Sorted {
     let (mut groups, mut establishing, mut connected, mut nobody_to_come) = (Vec::<Group>::new(), false, 0, true);
     for member in members {
@@ -156,20 +159,27 @@ fn sort(members: &[Arc<Member>], panic_threshold: f64) -> Sorted {
         }
         if let Some(group) = groups.get_mut(at) {
             group.add(member, is_well, is_ready);
+            group.coming += usize::from(is_well && member.phase == Phase::Connecting);
         }
     }
     let available = |groups: &[Group]| groups.iter().map(Group::available).sum::<f64>();
     if available(&groups) < 1.0 {
         for group in groups.iter_mut().filter(|group| group.well() < panic_threshold) {
             group.ready.append(&mut group.unwell);
+            // Tables of hashes depend on the order.
+            group.ready.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         }
+    }
+    let first = groups.iter().find(|group| !group.ready.is_empty()).map(|group| group.level.0);
+    if groups.iter().any(|group| group.coming > 0 && first.is_some_and(|first| group.level.0 < first)) {
+        groups.clear();
     }
     let sum = available(&groups).min(1.0);
     let mut left = 1.0f64;
     let mut take = |group: Group| {
         let share = (group.available() / sum).min(left);
         left -= share;
-        (group.ready, share)
+        (group.level.0, group.ready, share)
     };
     let levels = groups.into_iter().filter(|group| !group.ready.is_empty()).map(&mut take).collect();
     Sorted { levels, establishing, connected, nobody_to_come }
@@ -179,8 +189,9 @@ fn sort(members: &[Arc<Member>], panic_threshold: f64) -> Sorted {
 struct Group {
     level: (u8, bool),
     all: usize,
-    /// Healthy ones, connected or not.
+    /// Healthy ones, connected or not, and those of them that are being connected.
     well: usize,
+    coming: usize,
     /// Those that calls may be sent to, and those that are connected but not healthy.
     ready: Vec<Arc<Ready>>,
     unwell: Vec<Arc<Ready>>,
@@ -188,7 +199,7 @@ struct Group {
 
 impl Group {
     fn new(level: (u8, bool)) -> Self {
-        Self { level, all: 0, well: 0, ready: Vec::new(), unwell: Vec::new() }
+        Self { level, all: 0, well: 0, coming: 0, ready: Vec::new(), unwell: Vec::new() }
     }
 
     fn add(&mut self, member: &Member, is_well: bool, is_ready: bool) {
@@ -206,9 +217,10 @@ impl Group {
         self.well as f64 / self.all as f64
     }
 
-    /// What share of all calls it can take.
+    /// What share of all calls it can take; none before somebody is there.
     fn available(&self) -> f64 {
-        (OVERPROVISIONED * self.ready.len() as f64 / self.all as f64).min(1.0)
+        let there = if self.ready.is_empty() { 0 } else { self.ready.len() + self.coming };
+        (OVERPROVISIONED * there as f64 / self.all as f64).min(1.0)
     }
 }
 

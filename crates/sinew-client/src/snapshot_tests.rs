@@ -90,3 +90,12 @@ fn a_higher_priority_stands_by() {
     assert_eq!(by_priority(&["--", "!!", "+"]), [(1, 100)]);
     assert_eq!(by_priority(&["!!", "!!", "!"]), [(2, 100), (2, 0), (1, 0)], "nobody is well, so health says nothing");
 }
+
+#[test]
+fn a_higher_priority_does_not_begin_while_a_lower_one_is_only_coming() {
+    assert_eq!(by_priority(&[".", "+"]), []);
+    assert_eq!(by_priority(&["-", "+"]), [(1, 100)]);
+    assert_eq!(by_priority(&["+...", "++"]), [(1, 100), (2, 0)], "those that come count as there");
+    assert_eq!(used("+...", "++++"), [(1, 100), (4, 0)]);
+    assert_eq!(used("....", "++++"), [(4, 100)], "another zone is not worth waiting for");
+}

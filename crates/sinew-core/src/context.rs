@@ -3,7 +3,7 @@
 //! The server layer sets it around each handler; the channel reads it for every call the handler makes. It lives in
 //! the task, so work handed to another task has none unless it is carried over with [`scope`].
 
-use crate::{Criticality, trace::TraceContext};
+use crate::{Criticality, classify::Code, trace::TraceContext};
 use std::{cell::Cell, pin::Pin};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ pub const REPEATED: &str = "sinew-repeated";
 #[derive(Debug)]
 pub struct Inherited {
     context: Context,
-    gave_up: Cell<bool>,
+    gave_up: Cell<Option<Code>>,
 }
 
 /// The inbound call's context.
@@ -53,23 +53,23 @@ impl Context {
 ///
 /// Dropping the returned future drops `future`; nothing else is held.
 pub fn scope<F: Future>(context: Context, future: F) -> Scope<F> {
-    CURRENT.scope(Inherited { context, gave_up: Cell::new(false) }, future)
+    CURRENT.scope(Inherited { context, gave_up: Cell::default() }, future)
 }
 
-/// A call made in this scope failed, and was repeated as often as it may be: repeating the inbound call would only repeat
-/// that. Without a scope it says nothing.
-pub fn give_up() {
-    let _ = CURRENT.try_with(|inherited| inherited.gave_up.set(true));
+/// A call made in this scope failed: with this code after it was repeated as often as it may be, so that repeating the inbound
+/// call would only repeat that, or without having been repeated. Outside a scope it says nothing.
+pub fn call_failed(gave_up: Option<Code>) {
+    let _ = CURRENT.try_with(|inherited| inherited.gave_up.set(gave_up));
 }
 
-/// Whether a call made in this scope was given up; asked once, after the end.
-pub fn gave_up<F>(scope: Pin<&mut Scope<F>>) -> bool {
-    scope.take_value().is_some_and(|inherited| inherited.gave_up.get())
+/// The code of the latest failed call made in this scope, if that was given up; asked once, after the end.
+pub fn gave_up<F>(scope: Pin<&mut Scope<F>>) -> Option<Code> {
+    scope.take_value().and_then(|inherited| inherited.gave_up.get())
 }
 
 /// Runs `f` with this context around it: for what is polled outside of [`scope`], such as the body of a response.
 pub fn within<R>(context: Context, f: impl FnOnce() -> R) -> R {
-    CURRENT.sync_scope(Inherited { context, gave_up: Cell::new(false) }, f)
+    CURRENT.sync_scope(Inherited { context, gave_up: Cell::default() }, f)
 }
 
 /// What [`scope`] returns.
@@ -77,7 +77,8 @@ pub type Scope<F> = tokio::task::futures::TaskLocalFuture<Inherited, F>;
 
 #[cfg(test)]
 mod tests {
-    use super::{Context, gave_up, give_up, scope, within};
+    use super::{Context, call_failed, gave_up, scope, within};
+    use crate::classify::Code;
 
     #[tokio::test]
     async fn inner_calls_see_it_and_other_tasks_do_not() {
@@ -97,15 +98,15 @@ mod tests {
 
     #[tokio::test]
     async fn who_gave_up_is_known_when_the_scope_ends() {
-        for gives_up in [false, true] {
+        let unavailable = Some(Code::Unavailable);
+        // The latest failure counts: the one before it was got over.
+        for (failures, expected) in [(vec![], None), (vec![None, unavailable], unavailable), (vec![unavailable, None], None)] {
             let mut scope = Box::pin(scope(Context::default(), async move {
-                if gives_up {
-                    give_up();
-                }
+                failures.into_iter().for_each(call_failed);
             }));
             scope.as_mut().await;
-            assert_eq!(gave_up(scope.as_mut()), gives_up);
+            assert_eq!(gave_up(scope.as_mut()), expected);
         }
-        give_up();
+        call_failed(unavailable);
     }
 }

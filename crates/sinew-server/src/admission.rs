@@ -120,7 +120,7 @@ impl Door {
             count.fetch_add(1, Relaxed);
         }
         if let Some(latency) = &self.latency {
-            latency.adaptive.refused();
+            latency.adaptive.refused(latency.start.elapsed());
         }
         let mut refusal: Response<Body> = Status::resource_exhausted("the server has too many calls under way").into_http();
         refusal.headers_mut().insert("grpc-retry-pushback-ms", PUSHBACK_MS);

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use sinew_core::{
     Context as CallContext, Criticality,
+    classify::Code,
     context::{self, Scope},
     criticality,
 };
@@ -108,8 +109,8 @@ where
             Poll::Ready(answer) => {
                 let (context, gave_up) = (this.context.clone(), context::gave_up(inner));
                 Poll::Ready(answer.map(|mut response| {
-                    if gave_up {
-                        ask_not_to_repeat(response.headers_mut());
+                    if let Some(code) = gave_up {
+                        ask_not_to_repeat(code, response.headers_mut());
                     }
                     response.map(|body| ScopedBody::new(body, context))
                 }))
@@ -129,9 +130,10 @@ where
 
 /// A call that failed because one below it was repeated in vain is not worth repeating: only the layer next to a fault repeats,
 /// or each layer would multiply what the one below it does. (*Site Reliability Engineering*, "Addressing Cascading Failures".)
-fn ask_not_to_repeat(headers: &mut HeaderMap) {
-    let failed = headers.get("grpc-status").is_some_and(|status| status != "0");
-    if failed && !headers.contains_key(PUSHBACK) {
+/// That it failed because of that is taken from its status: the same code.
+fn ask_not_to_repeat(code: Code, headers: &mut HeaderMap) {
+    let same = headers.get("grpc-status").and_then(|v| v.to_str().ok()?.parse().ok()) == Some(code as i32);
+    if same && code != Code::Ok && !headers.contains_key(PUSHBACK) {
         headers.insert(PUSHBACK, HeaderValue::from_static("-1"));
     }
 }

@@ -29,6 +29,7 @@ const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const PING: u8 = 0x6;
 const END_STREAM: u8 = 0x1;
+const PADDED: u8 = 0x8;
 
 /// What a call earns: its peer may update two windows, measure once and change its mind.
 const CALL_EARNS: u32 = 4;
@@ -109,6 +110,8 @@ impl Meter {
                 self.control.earn(CALL_EARNS);
                 true
             }
+            // gRPC pads nothing: such a frame may be all padding, which nobody reads and h2 gives back by itself.
+            DATA if flags & PADDED != 0 => self.control.take(),
             DATA if length > 0 => {
                 self.control.earn(DATA_EARNS);
                 true

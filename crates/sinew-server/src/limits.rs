@@ -74,6 +74,8 @@ pub struct LimitsError {
     rule: &'static str,
 }
 
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -113,7 +115,7 @@ impl Limits {
             (self.streams_per_connection >= 1, "streams_per_connection", "at least 1"),
             (self.calls >= 1, "calls", "at least 1"),
             (positive(self.preface), "preface", "longer than 0"),
-            (self.connection_age.is_none_or(positive), "connection_age", "longer than 0"),
+            (self.connection_age.is_none_or(|age| positive(age) && age <= YEAR), "connection_age", "longer than 0, a year at most"),
             (
                 self.connection_age_grace.is_none() || self.connection_age.is_some(),
                 "connection_age_grace",

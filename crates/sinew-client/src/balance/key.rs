@@ -5,12 +5,15 @@ use http::{HeaderMap, HeaderName};
 use sinew_core::service_config::HashKey;
 use xxhash_rust::xxh64::xxh64;
 
-/// The call's hash; none without the header, or with a field that has its default and so is not in the message.
+/// The call's hash; none without the header, with a field that has its default and so is not in the message, or with a message
+/// that is compressed.
 pub(super) fn hash<B>(key: &HashKey, call: &Call<RequestBody<B>>) -> Option<u64> {
     match key {
         HashKey::Header(name) => of_header(&call.headers, name),
         HashKey::Field(number) => match &call.body {
-            RequestBody::Whole(body) => of_field(body.get(PREFIX..)?, *number),
+            // The first byte of the prefix says whether the message is compressed.
+            RequestBody::Whole(body) if body.first() == Some(&0) => of_field(body.get(PREFIX..)?, *number),
+            RequestBody::Whole(_) => None,
             RequestBody::Stream(_) => None,
         },
     }

@@ -33,7 +33,7 @@ use crate::{
     endpoint::{self, Endpoint},
     error::Error,
     request_body::RequestBody,
-    snapshot::Ready,
+    snapshot::{Level, Ready},
 };
 use bytes::Bytes;
 use http::Response;
@@ -227,15 +227,21 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
     let Some(level) = snapshot.levels.get(at) else { return Err(Passed::default()) };
     let mut first = level.picker.pick(&level.ready, Hint { random, key: key.unwrap_or(random), now });
     if destination.slow_start.is_some() && is_spared(destination, level.ready.get(first), now) {
-        first = (first + 1) % level.ready.len();
+        // Once: where all have just come, nobody is spared by going on.
+        let random = destination.random();
+        first = level.picker.pick(&level.ready, Hint { random, key: random, now });
     }
-    let order = || {
+    let others = |same_priority: bool| {
+        let wanted = move |(n, other): &(usize, &Level)| *n != at && (other.priority == level.priority) == same_priority;
+        snapshot.levels.iter().enumerate().filter(wanted).flat_map(|(_, level)| &level.ready)
+    };
+    let near = || {
         let (before, from) = level.ready.split_at_checked(first).unwrap_or((&level.ready, &[]));
-        let others = snapshot.levels.iter().enumerate().filter(move |(n, _)| *n != at).flat_map(|(_, level)| &level.ready);
-        from.iter().chain(before).chain(others)
+        from.iter().chain(before).chain(others(true))
     };
     let avoided = |ready: &&Arc<Ready>| avoid.contains(ready.endpoint.number);
-    let candidates = || order().filter(|r| !avoided(r)).chain(order().filter(avoided));
+    // Whoever failed the attempt before is still better than one that should stand by.
+    let candidates = || near().filter(|r| !avoided(r)).chain(near().filter(avoided)).chain(others(false));
     let take_one = |ahead: Duration| {
         let mut passed = Passed::default();
         candidates().find_map(|ready| take(ready, breaker, destination, (now, ahead), &mut passed)).ok_or(passed)
@@ -249,7 +255,7 @@ fn pick(destination: &Shared, now: Instant, Wish { key, avoid, breaker }: Wish) 
     }
 }
 
-/// Whether the call goes to the next one, because this one has just come.
+/// Whether another one is picked, because this one has just come.
 #[cold]
 fn is_spared(destination: &Shared, ready: Option<&Arc<Ready>>, now: Instant) -> bool {
     let (Some(slow_start), Some(ready)) = (&destination.slow_start, ready) else { return false };

@@ -74,11 +74,10 @@ impl Breaker {
         let until_ms = self.ms(now + self.config.open_for);
         match self.word.settle(permit, verdict, until_ms, too_many, &self.config) {
             Change::None => false,
-            Change::Opened => true,
-            Change::Closed => {
-                // What was before says nothing about what came back.
+            // What was before says nothing about what comes back. Nothing is counted until then, but for calls that ended just now.
+            change => {
                 self.window.iter().for_each(|window| window.clear());
-                false
+                change == Change::Opened
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Opens a connection and drives it to its end, in one task.
 
 use super::Connection;
-use crate::config::ConnectionConfig;
+use crate::config::{Config, ConnectionConfig};
 use bytes::Bytes;
 use h2::{
     PingPong,
@@ -30,7 +30,7 @@ pub(crate) struct Spec {
     /// Wait this long first.
     pub(crate) after: Duration,
     pub(crate) connector: Arc<dyn Connector>,
-    pub(crate) config: ConnectionConfig,
+    pub(crate) config: Arc<Config>,
 }
 
 /// News of one connection.
@@ -105,7 +105,7 @@ struct Opened {
 }
 
 async fn open(spec: &Spec) -> Result<Opened, Lost> {
-    let config = &spec.config;
+    let config = &spec.config.connection;
     let io = match timeout(config.connect_timeout, spec.connector.connect(&spec.endpoint)).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return Err(Lost::Connect(error)),
@@ -188,7 +188,7 @@ impl<'a> Driver<'a> {
             pinged: None,
             last_ping: now,
             suspect: false,
-            timer: Box::pin(sleep_until(now + spec.config.keepalive_interval)),
+            timer: Box::pin(sleep_until(now + spec.config.connection.keepalive_interval)),
             spec,
             events,
         }
@@ -217,7 +217,7 @@ impl<'a> Driver<'a> {
 
     /// Sends PINGs and judges their answers; the reason if the server is given up.
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let config = &self.spec.config;
+        let config = &self.spec.config.connection;
         if self.pinged.is_some() && matches!(self.pings.poll_pong(cx), Poll::Ready(Ok(_))) {
             self.pinged = None;
             if std::mem::take(&mut self.suspect) {

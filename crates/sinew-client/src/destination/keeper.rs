@@ -145,7 +145,7 @@ impl Keeper {
         if latest.state == State::Unknown {
             return;
         }
-        let wanted = subset(&latest.endpoints, self.shared.subset);
+        let wanted = subset(&latest.endpoints, self.shared.subset, self.shared.config.locality.panic_threshold);
         // Both are in order of id: one walk finds what came, what went and what is told anew.
         let (mut come, mut gone, mut told) = (Vec::new(), Vec::new(), Vec::new());
         let mut wanted = wanted.into_iter().peekable();
@@ -219,7 +219,7 @@ impl Keeper {
             endpoint: slot.registered.clone(),
             after,
             connector: self.shared.ports.connector.clone(),
-            config: self.shared.config.connection.clone(),
+            config: self.shared.config.clone(),
         };
         let task = self.tasks.spawn(connection::run(spec, self.events.clone()));
         let stage = if after.is_zero() { Stage::Dialing } else { Stage::Waiting };
@@ -361,13 +361,22 @@ impl Keeper {
     }
 }
 
-/// The endpoints that this client uses: all, or those that come first in an order of its own (rendezvous hashing, gRFC A68).
-/// When one leaves, one other comes for it; healthy ones come before those that fail their checks.
-fn subset(all: &[Arc<Registered>], rule: Option<(usize, u64)>) -> Vec<&Arc<Registered>> {
+/// The endpoints that this client uses: all, or of each priority those that come first in an order of its own (rendezvous hashing,
+/// gRFC A68). When one leaves, one other comes for it. Healthy ones come before those that fail their checks, unless too few are:
+/// then the few would be run down by everybody, and the checks are as likely wrong.
+fn subset(all: &[Arc<Registered>], rule: Option<(usize, u64)>, panic_threshold: f64) -> Vec<&Arc<Registered>> {
+    let is_ill = |e: &Registered| e.health == Health::Critical;
+    let ill = all.iter().filter(|e| is_ill(e)).count();
+    let healthy = 1.0 - ill as f64 / all.len().max(1) as f64;
     let mut all: Vec<_> = all.iter().collect();
     if let Some((size, seed)) = rule.filter(|(size, _)| *size < all.len()) {
-        all.sort_by_cached_key(|e| (e.health == Health::Critical, xxh64(e.id.as_bytes(), seed)));
-        all.truncate(size);
+        all.sort_by_cached_key(|e| (e.priority, healthy >= panic_threshold && is_ill(e), xxh64(e.id.as_bytes(), seed)));
+        let (mut priority, mut taken) = (0, 0);
+        all.retain(|e| {
+            taken = if e.priority == priority { taken + 1 } else { 1 };
+            priority = e.priority;
+            taken <= size
+        });
         all.sort_by(|one, other| one.id.cmp(&other.id));
     }
     // Of several with one id, which are on different nodes, the last counts.

@@ -30,6 +30,8 @@ pub(super) struct Again<S, B> {
     pub(super) attempts: u32,
     /// Attempts that none saw.
     pub(super) transparent: u32,
+    /// It was repeated as often as it may be, or the server asked that it should not be: nor are those above worth repeating.
+    pub(super) gave_up: bool,
 }
 
 /// How an attempt ended.
@@ -85,10 +87,6 @@ where
         let method = self.call.method.clone();
         match &method.policy.retry {
             Some(policy) if policy.retryable_status_codes.contains(&code) => self.retry(policy, pushback, by),
-            Some(_) if self.may_repeat => {
-                self.succeeded();
-                Next::Return
-            }
             _ => Next::Return,
         }
     }
@@ -113,10 +111,7 @@ where
                 }
                 Some(code) => {
                     let pushback = headers::pushback(response.headers());
-                    if matches!(pushback, Some(Pushback::Never)) {
-                        // Nor is the call worth repeating that this one is made for.
-                        context::give_up();
-                    }
+                    self.gave_up |= matches!(pushback, Some(Pushback::Never));
                     End::Status(code, pushback)
                 }
             },
@@ -127,8 +122,12 @@ where
     fn retry(&mut self, policy: &RetryPolicy, pushback: Option<Pushback>, by: Option<u64>) -> Next {
         // The throttle counts every failure of this kind, retried or not.
         let unthrottled = self.destination.throttle.as_ref().is_none_or(Throttle::failed);
-        if !self.may_repeat || self.attempts >= policy.max_attempts {
-            return give_up();
+        if !self.may_repeat {
+            return Next::Return;
+        }
+        if self.attempts >= policy.max_attempts {
+            self.gave_up = true;
+            return Next::Return;
         }
         let wait = match pushback {
             Some(Pushback::Never) => return Next::Return,
@@ -139,8 +138,9 @@ where
         if self.call.deadline.is_some_and(|deadline| now + wait >= deadline.at) {
             return Next::Return;
         }
-        if !unthrottled || !self.pay(now) {
-            return give_up();
+        if !self.pay(unthrottled, now) {
+            self.gave_up = true;
+            return Next::Return;
         }
         self.destination.series.retries.fetch_add(1, Relaxed);
         self.attempts += 1;
@@ -148,11 +148,22 @@ where
         Next::After(wait)
     }
 
-    /// Takes another attempt from the budget, if there is one in it.
-    pub(super) fn pay(&self, now: Instant) -> bool {
-        let paid = self.destination.budget.withdraw(now);
+    /// Takes another attempt from the budget, if the throttle allows one and there is one in it.
+    pub(super) fn pay(&self, unthrottled: bool, now: Instant) -> bool {
+        let paid = unthrottled && self.destination.budget.withdraw(now);
         self.destination.series.retries_refused.fetch_add(u64::from(!paid), Relaxed);
         paid
+    }
+
+    /// The call is over, with this answer.
+    pub(super) fn over(&self, answer: &Result<Response<Body>, Error>) {
+        let code = match answer {
+            Ok(response) => headers::code(response.headers()).filter(|code| *code != Code::Ok),
+            Err(error) => Some(error.code()),
+        };
+        if let Some(code) = code {
+            context::call_failed(self.gave_up.then_some(code));
+        }
     }
 
     /// Further attempts prefer another endpoint than this.
@@ -165,10 +176,4 @@ where
             throttle.succeeded();
         }
     }
-}
-
-/// The call has been repeated as often as it may be, and whoever repeated the one that it is made for would only do that again.
-fn give_up() -> Next {
-    context::give_up();
-    Next::Return
 }

@@ -22,14 +22,13 @@ use crate::{
     request_body::RequestBody,
 };
 use http::Response;
-use sinew_core::context;
 use std::{
     pin::Pin,
     sync::atomic::Ordering::Relaxed,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tower_service::Service;
 
 /// Wait before it is looked again whether an attempt has found an endpoint, at least.
@@ -50,6 +49,10 @@ where
     running: Vec<Running<S::Future>>,
     /// When the next attempt is made; none when there will be none.
     next: Option<Pin<Box<Sleep>>>,
+    /// There will be no further ones.
+    complete: bool,
+    /// Until when the servers ask for peace.
+    not_before: Option<Instant>,
     /// The latest answer that was not worth returning.
     failed: Option<Answer>,
 }
@@ -74,7 +77,8 @@ where
     S: Service<Call<RequestBody<B>>, Response = Attempted<Response<endpoint::Body>>, Error = Attempted<Error>, Future: Addressed>,
 {
     pub(super) fn new(again: Again<S, B>, first: S::Future) -> Self {
-        let mut hedged = Self { again, running: Vec::with_capacity(2), next: None, failed: None };
+        let mut hedged =
+            Self { again, running: Vec::with_capacity(2), next: None, complete: false, not_before: None, failed: None };
         hedged.next = hedged.delay().map(|delay| Box::pin(sleep(delay)));
         hedged.running.push(Running::new(first));
         hedged
@@ -90,6 +94,7 @@ where
                 };
                 let by = self.running.swap_remove(at).by;
                 if let Some(answer) = self.ended(answer, by) {
+                    self.again.over(&answer);
                     return Poll::Ready(answer);
                 }
             }
@@ -102,12 +107,18 @@ where
     /// The wait between attempts, as long as there are further ones.
     fn delay(&self) -> Option<Duration> {
         let policy = self.again.call.method.policy.hedging.as_ref()?;
-        (self.again.attempts < policy.max_attempts).then_some(policy.hedging_delay)
+        (!self.complete && self.again.attempts < policy.max_attempts).then_some(policy.hedging_delay)
     }
 
     /// What one attempt's end means for the call: its answer, if it is that.
     fn ended(&mut self, answer: Answer, by: Option<u64>) -> Option<Answer> {
         let (code, pushback) = match self.again.end(&answer, by) {
+            // One that did not find an endpoint ends nothing while others are on their way.
+            _ if matches!(answer, Err(Error::Full { .. } | Error::Unavailable(_))) && !self.running.is_empty() => {
+                self.failed = Some(answer);
+                self.no_more();
+                return None;
+            }
             End::Final => return Some(answer),
             End::Unseen => {
                 self.running.extend(self.again.attempt().map(Running::new));
@@ -117,7 +128,6 @@ where
         };
         let policy = self.again.call.method.policy.hedging.as_ref();
         if !policy.is_some_and(|policy| policy.non_fatal_status_codes.contains(&code)) {
-            self.again.succeeded();
             return Some(answer);
         }
         if let Some(throttle) = &self.again.destination.throttle {
@@ -125,20 +135,32 @@ where
         }
         self.again.avoid(by);
         self.failed = Some(answer);
-        let wait = match pushback {
-            Some(Pushback::Never) => None,
-            Some(Pushback::After(wait)) => Some(wait),
-            None => Some(Duration::ZERO),
-        };
-        self.next = wait.filter(|_| self.delay().is_some()).map(|wait| Box::pin(sleep(wait)));
+        let now = Instant::now();
+        match pushback {
+            Some(Pushback::Never) => self.no_more(),
+            Some(Pushback::After(wait)) => self.not_before = self.not_before.max(Some(now + wait)),
+            None => {}
+        }
+        let at = self.not_before.unwrap_or(now).max(now);
+        // What would begin after the deadline is not waited for.
+        if self.again.call.deadline.is_some_and(|deadline| at >= deadline.at) {
+            self.no_more();
+        }
+        self.next = self.delay().map(|_| Box::pin(sleep_until(at)));
         None
+    }
+
+    /// No further attempts.
+    fn no_more(&mut self) {
+        (self.complete, self.next) = (true, None);
     }
 
     /// The answer of a call all of whose attempts failed; otherwise there is somebody to wait for.
     fn failed(&mut self) -> Poll<Answer> {
         match self.failed.take() {
             Some(answer) if self.running.is_empty() => {
-                context::give_up();
+                self.again.gave_up |= !matches!(answer, Err(Error::Full { .. } | Error::Unavailable(_)));
+                self.again.over(&answer);
                 Poll::Ready(answer)
             }
             failed => {
@@ -157,7 +179,7 @@ where
             return;
         }
         let unthrottled = self.again.destination.throttle.as_ref().is_none_or(|throttle| throttle.allows());
-        if !unthrottled || !self.again.pay(Instant::now()) {
+        if !self.again.pay(unthrottled, Instant::now()) {
             return;
         }
         self.again.attempts += 1;

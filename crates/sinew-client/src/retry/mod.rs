@@ -112,6 +112,7 @@ where
             may_repeat: policy.is_repeated() && CallContext::current().attempt == 0,
             attempts: 1,
             transparent: 0,
+            gave_up: false,
         };
         if policy.hedging.is_some() && again.may_repeat && matches!(body, RequestBody::Whole(_)) {
             let first = self.inner.call(call.with_body(body));
@@ -224,6 +225,7 @@ where
                 Some(next) => this.state.set(next),
                 None => {
                     again.body.commit();
+                    again.over(&answer);
                     *this.again = None;
                     return Poll::Ready(answer);
                 }

@@ -1,6 +1,6 @@
 //! Which endpoints of many are used, and how those are spared that have just come or ask for it.
 
-use crate::support::{GET, Server, World, answer, endpoint, pause, read, status, t, wait_for};
+use crate::support::{GET, RETRY, Server, World, answer, endpoint, pause, read, status, t, wait_for};
 use bytes::Bytes;
 use sinew_client::Config;
 use sinew_core::{Endpoint, Health};
@@ -64,9 +64,9 @@ async fn one_that_has_just_come_is_given_its_share_little_by_little() {
         shares.push(servers[1].calls() - before);
         pause(45_000).await;
     }
-    // A tenth of its half at first, then half, nine tenths and all of it.
-    for (share, expected) in shares.iter().zip([50, 225, 450, 500]) {
-        assert!(share.abs_diff(expected) <= 60, "{shares:?}");
+    // As if it weighed a tenth of the other at first, then 0.45, 0.9 and 1.
+    for (share, expected) in shares.iter().zip([91, 310, 474, 500]) {
+        assert!(share.abs_diff(expected) <= 50, "{shares:?}");
     }
 }
 
@@ -88,6 +88,17 @@ async fn a_standby_is_called_when_the_others_are_gone() {
         world.call(GET, b"x").await.expect("by the standby");
     }
     assert_eq!(servers[1].calls(), 20);
+}
+
+/// A retry is for another endpoint of the first choice, or for the same once more; not for those that stand by.
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_go_to_a_standby() {
+    let (failing, standby) = (Server::failing("14"), Server::echo());
+    let world = World::with(&[&failing, &standby], Config::default(), RETRY);
+    world.list.set(&t(), vec![endpoint(1), Endpoint { priority: 1, ..endpoint(2) }]);
+    world.ready(2).await;
+    world.call(GET, b"x").await.expect_err("three times by the first choice");
+    assert_eq!((failing.calls(), standby.calls()), (3, 0));
 }
 
 /// One that refuses calls and says for how long is not asked meanwhile.

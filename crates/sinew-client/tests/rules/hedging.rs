@@ -1,7 +1,7 @@
 //! When another endpoint is asked as well (gRFC A6).
 
 use crate::support::{GET, PUT, Server, World, answer, pause, read, status, wait_for};
-use sinew_client::{Config, RetryConfig};
+use sinew_client::{Config, LimitsConfig, RetryConfig};
 use sinew_core::context;
 use std::sync::{
     Arc,
@@ -124,6 +124,48 @@ async fn the_servers_say_when_the_next_attempt_is_made_or_that_none_is() {
         let took = start.elapsed().as_millis() as usize;
         assert!((200 * (attempts - 1)..=at_most).contains(&took), "{ms}: {took} ms");
     }
+}
+
+/// A no counts, whatever another attempt says later; and so does the longest wait.
+#[tokio::test(start_paused = true)]
+async fn a_later_answer_does_not_take_back_what_an_earlier_one_asked_for() {
+    let refusing = |ms, pushback: &'static [(&'static str, &'static str)]| {
+        Server::new(move |_, respond| async move {
+            pause(ms).await;
+            status(respond, "14", pushback);
+        })
+    };
+    let servers = [refusing(60, &[("grpc-retry-pushback-ms", "-1")]), refusing(60, &[]), refusing(60, &[])];
+    let world = world(&servers.each_ref(), AFTER_50_MS).await;
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        let before = calls(&servers.each_ref()).iter().sum::<usize>();
+        assert_eq!(world.call(GET, b"x").await.expect_err("all fail").code(), Code::Unavailable);
+        attempts.push(calls(&servers.each_ref()).iter().sum::<usize>() - before);
+    }
+    // Two are under way when the first answers; a third is made only where neither of these said no.
+    assert!(attempts.contains(&2) && attempts.iter().all(|n| (2..=3).contains(n)), "{attempts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_beyond_the_deadline_is_not_begun() {
+    let server = Server::new(|_, respond| async move { status(respond, "14", &[("grpc-retry-pushback-ms", "60000")]) });
+    let world = world(&[&server], AFTER_50_MS).await;
+    let start = Instant::now();
+    assert_eq!(world.call(GET, b"x").await.expect_err("refused").code(), Code::Unavailable);
+    assert!(start.elapsed().as_millis() < 20, "{:?}", start.elapsed());
+}
+
+/// A hedge that finds no place for itself must not end the attempt that has one.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_finds_no_endpoint_ends_nothing() {
+    let slow = timed(200);
+    let limits = LimitsConfig { max_requests: 1, ..LimitsConfig::default() };
+    let world =
+        World::with(&[&slow], Config { limits, ..Config::default() }, hedging!(r#""maxAttempts":3,"hedgingDelay":"0.05s""#));
+    world.ready(1).await;
+    assert_eq!(world.call(GET, b"x").await.expect("by the first attempt"), "x");
+    assert_eq!(slow.calls(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ pub struct CircuitBreakerConfig {
 pub struct FailureRateConfig {
     /// So many failures of a hundred calls, or more, 1 to 100.
     pub percent: u8,
-    /// Among the calls of the last so long, to a tenth of it; 10 ms to an hour. Default 10 s.
+    /// Among the calls of the last so long, to a tenth of it; 1 s to an hour. Default 10 s.
     #[serde(default = "ten_seconds", deserialize_with = "duration")]
     pub window: Duration,
     /// Only when there were so many calls, at least 1. Default 20.
@@ -51,7 +51,7 @@ fn twenty() -> u32 {
     20
 }
 
-const SHORTEST_WINDOW: Duration = Duration::from_millis(10);
+const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 const LONGEST_WINDOW: Duration = Duration::from_secs(3_600);
 
 impl CircuitBreakerConfig {
@@ -67,7 +67,7 @@ impl CircuitBreakerConfig {
             (
                 rate.is_none_or(|r| (SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&r.window)),
                 "failureRate.window",
-                "must be 10 ms to an hour",
+                "must be 1 s to an hour",
             ),
         ];
         rules.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, field, rule)| Err((field, rule)))

@@ -1,6 +1,9 @@
 //! Deliveries gathered into batches.
 
-use super::receipt::{Delivered, acknowledge, reject};
+use super::{
+    receipt::{Delivered, acknowledge, reject},
+    silence::Silence,
+};
 use crate::{
     BusError,
     bus::Session,
@@ -14,7 +17,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -33,10 +36,6 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How often the publisher is asked how far it is, as often as it would say so over the mesh.
 const ASK: Duration = Duration::from_millis(800);
 
-/// Silence after which a consumer that the publisher is ahead of looks for its messages over a new connection. A queue whose
-/// leader died is back within a second; some are back without the consumers they had.
-const SILENCE: Duration = Duration::from_secs(5);
-
 /// One consumer's deliveries, over one connection.
 pub(super) struct Deliveries {
     consumer: Consumer,
@@ -52,8 +51,7 @@ pub(super) struct Deliveries {
     asking: BoxFuture<'static, (i64, Option<i64>)>,
     /// Since when nothing came; none while a batch is in the consumer's hands.
     silent_since: Option<Instant>,
-    /// The head for which a new connection was tried already: it is tried once for each, whoever is to blame.
-    tried: Arc<AtomicI64>,
+    silence: Silence,
     /// What ends the stream, told when the batch before it is.
     ended: Option<FeedError>,
     over: bool,
@@ -82,7 +80,7 @@ impl Deliveries {
         (name, publisher): (&str, &str),
         owner: Arc<dyn Feed>,
         (after, head): (i64, Option<i64>),
-        tried: Arc<AtomicI64>,
+        silence: Silence,
     ) -> Self {
         let registry = Registry::global();
         let labels = || vec![("consumer", name.to_owned()), ("publisher", publisher.to_owned())];
@@ -100,7 +98,7 @@ impl Deliveries {
             reached: after,
             head,
             silent_since: None,
-            tried,
+            silence,
             ended: None,
             over: false,
             meter,
@@ -142,8 +140,11 @@ impl Deliveries {
                     if gathered.last.is_none() {
                         if self.reached == self.head {
                             self.silent_since = None;
-                        } else if silent_since.elapsed() >= SILENCE && self.tried.swap(self.head, Relaxed) != self.head {
+                        } else if self.silence.lasts(silent_since.elapsed()) {
                             return Err(BusError::NothingDelivered { reached: self.reached, head: self.head }.into());
+                        } else if self.silence.is_told() {
+                            // A word from us would be taken for a sign that all is well again.
+                            continue;
                         }
                         return Ok(Batch { events: Vec::new(), head: self.head, receipt: None });
                     }
@@ -182,6 +183,7 @@ impl Deliveries {
         match read(&properties, data) {
             Ok(Content::Event(event)) => {
                 self.reached = self.reached.max(event.pos);
+                self.silence.broken(true);
                 gathered.bytes += bytes;
                 gathered.ackers.push((event.event_id, acker.clone()));
                 gathered.events.push(event);
@@ -195,6 +197,7 @@ impl Deliveries {
                 let (publisher, id) = (&self.publisher, properties.message_id().as_ref().map(ToString::to_string));
                 tracing::error!(publisher, id, why, "a message is no event: put aside, see `sinew events dlq`");
                 self.meter.rejected.fetch_add(1, Relaxed);
+                self.silence.broken(false);
                 reject(&acker).await;
                 return None;
             }

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod receipt;
+mod silence;
 
 use crate::{Bus, BusError, bus::answered, topology, topology::Names};
 use deliveries::Deliveries;
@@ -9,9 +10,10 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
+use silence::Silence;
 use sinew_core::{BoxFuture, planted};
 use sinew_events::{Batches, Feed, FeedError, Page};
-use std::sync::{Arc, atomic::AtomicI64};
+use std::sync::Arc;
 
 /// Messages in hand at most: two batches, so that the next one is here while one is taken.
 const PREFETCH: u16 = 1_000;
@@ -26,13 +28,12 @@ pub struct BusFeed {
     bus: Bus,
     publisher: String,
     owner: Arc<dyn Feed>,
-    /// The publisher's position for which a silent queue was connected to anew.
-    tried: Arc<AtomicI64>,
+    silence: Silence,
 }
 
 impl BusFeed {
     pub(crate) fn new(bus: Bus, publisher: &str, owner: Arc<dyn Feed>) -> Self {
-        Self { bus, publisher: publisher.to_owned(), owner, tried: Arc::default() }
+        Self { bus, publisher: publisher.to_owned(), owner, silence: Silence::default() }
     }
 
     async fn try_follow(&self, consumer: &str, after: i64) -> Result<Deliveries, FeedError> {
@@ -62,7 +63,7 @@ impl BusFeed {
             return Err(FeedError::OutOfRange);
         };
         let (names, connected) = ((consumer, self.publisher.as_str()), (session, channel, deliveries));
-        Ok(Deliveries::new(connected, names, self.owner.clone(), (after, head), self.tried.clone()))
+        Ok(Deliveries::new(connected, names, self.owner.clone(), (after, head), self.silence.clone()))
     }
 }
 

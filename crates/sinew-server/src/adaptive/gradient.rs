@@ -73,6 +73,10 @@ const CALLS_PER_EXPERIMENT: f64 = 4.0;
 /// The longest that a window is made to last.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// The longest that an experiment lasts, and a probe, which lets in fewer: too few calls end then to show anything.
+const LONGEST_EXPERIMENT: Duration = Duration::from_secs(60);
+const LONGEST_PROBE: Duration = Duration::from_secs(20);
+
 /// The calls of one method in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Calls {
@@ -106,6 +110,8 @@ pub(super) struct Next {
     pub(super) window: Duration,
     /// Calls that are under way already say nothing about the new limit.
     pub(super) fresh: bool,
+    /// How long an experiment may last that begins with it.
+    pub(super) patience: Option<Duration>,
 }
 
 /// The rule's memory.
@@ -210,7 +216,26 @@ impl Gradient {
             Phase::Cut { .. } => took.exp2() * CALLS_PER_EXPERIMENT * (self.limit / in_flight).min(1.0),
         };
         let length = Duration::from_nanos(least as u64).max(self.settings.window).min(LONGEST);
-        Next { limit: self.limit as usize, window: length, fresh }
+        let patience = match self.phase {
+            Phase::Free | Phase::Limited => None,
+            Phase::Hold { .. } | Phase::Cut { .. } => Some(LONGEST_EXPERIMENT),
+            Phase::Probe { .. } => Some(LONGEST_PROBE),
+        };
+        Next { limit: self.limit as usize, window: length, fresh, patience }
+    }
+
+    /// Ends an experiment without a verdict: nothing was shown.
+    pub(super) fn abandon(&mut self, at: Duration) -> Next {
+        match self.phase {
+            Phase::Free | Phase::Limited => {}
+            Phase::Hold { limited: true } => self.phase = Phase::Limited,
+            Phase::Hold { limited: false } | Phase::Cut { .. } => self.lift(),
+            Phase::Probe { limit, .. } => {
+                (self.limit, self.phase) = (limit, Phase::Limited);
+                self.next_probe = at + self.settings.probe_interval.max(LONGEST_PROBE * PROBE_SHARE);
+            }
+        }
+        Next { limit: self.limit as usize, window: self.settings.window, fresh: false, patience: None }
     }
 
     /// Octaves by which calls took longer than their methods' do at rest, and what they took.

@@ -9,10 +9,10 @@
 
 mod gradient;
 
-use gradient::{Calls, Gradient, Window};
+use gradient::{Calls, Gradient, Next, Window};
 use std::{
     sync::{
-        Arc, Mutex, TryLockError,
+        Arc, Mutex, MutexGuard, TryLockError,
         atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -50,6 +50,8 @@ pub(crate) struct Adaptive {
     refused: AtomicBool,
     /// End of this window, in nanoseconds.
     window_end: AtomicU64,
+    /// When an experiment under way has lasted too long.
+    patience_end: AtomicU64,
     /// Calls that began earlier do not count, ...
     fresh_from: AtomicU64,
     /// ... but as those that ended.
@@ -76,6 +78,7 @@ impl Adaptive {
             peak: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
             window_end: AtomicU64::new(nanos(settings.window)),
+            patience_end: AtomicU64::new(u64::MAX),
             fresh_from: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             sums: std::iter::repeat_with(AtomicU64::default).take(methods).collect(),
@@ -99,8 +102,42 @@ impl Adaptive {
     }
 
     /// A call was refused.
-    pub(crate) fn refused(&self) {
+    pub(crate) fn refused(&self, now: Duration) {
         self.refused.store(true, Relaxed);
+        if nanos(now) >= self.patience_end.load(Relaxed) {
+            self.abandon(now);
+        }
+    }
+
+    /// Ends an experiment that no calls end: those under way may be long polls, and the limit of an experiment is low.
+    #[cold]
+    fn abandon(&self, now: Duration) {
+        let Some(mut rule) = self.rule() else { return };
+        if nanos(now) < self.patience_end.load(Relaxed) {
+            return;
+        }
+        let Rule { gradient, calls } = &mut *rule;
+        calls.fill(Calls::default());
+        self.obey(gradient.abandon(now), now);
+    }
+
+    /// None if somebody else is at it: let him.
+    fn rule(&self) -> Option<MutexGuard<'_, Rule>> {
+        match self.rule.try_lock() {
+            Ok(rule) => Some(rule),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    fn obey(&self, next: Next, now: Duration) {
+        self.limit.store(next.limit, Relaxed);
+        self.gauge.store(shown(next.limit), Relaxed);
+        if next.fresh {
+            self.fresh_from.store(nanos(now), Relaxed);
+        }
+        self.window_end.store(nanos(now + next.window), Relaxed);
+        self.patience_end.store(next.patience.map_or(u64::MAX, |patience| nanos(now + patience)), Relaxed);
     }
 
     /// A call of this method has succeeded, and so many are under way without it.
@@ -117,12 +154,7 @@ impl Adaptive {
 
     #[cold]
     fn close(&self, now: Duration, under_way: usize) {
-        // Somebody else is at it: let him.
-        let mut rule = match self.rule.try_lock() {
-            Ok(rule) => rule,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
+        let Some(mut rule) = self.rule() else { return };
         if nanos(now) < self.window_end.load(Relaxed) {
             return;
         }
@@ -143,12 +175,7 @@ impl Adaptive {
         let window = Window { at: now, calls, ended, in_flight, refused: self.refused.swap(false, Relaxed) };
         let next = gradient.judge(&window);
         calls.fill(Calls::default());
-        self.limit.store(next.limit, Relaxed);
-        self.gauge.store(shown(next.limit), Relaxed);
-        if next.fresh {
-            self.fresh_from.store(nanos(now), Relaxed);
-        }
-        self.window_end.store(nanos(now + next.window), Relaxed);
+        self.obey(next, now);
     }
 }
 

@@ -104,7 +104,7 @@ impl Server {
 
     fn arrive(&mut self) {
         if self.under_way as f64 >= (self.adaptive.limit() as f64 * self.share).ceil() {
-            self.adaptive.refused();
+            self.adaptive.refused(Duration::from_secs_f64(self.now));
             self.seen.refused += 1;
             return;
         }
@@ -271,6 +271,23 @@ fn the_limit_is_lifted_when_the_load_is_gone() {
     server.offered = 200.0;
     server.run(30.0);
     assert_eq!(server.adaptive.limit(), MOST);
+}
+
+/// Long polls, or a dependency that hangs: a probe must not keep everybody out for as long as they last.
+#[test]
+fn an_experiment_that_no_calls_end_is_given_up() {
+    let mut server = Server::new(8, 2_400.0, &[(1.0, 0.01, 0.0)]);
+    server.run(20.0);
+    let limit = server.adaptive.limit();
+    assert!(limit < 100, "{limit}");
+    let probed = (0..20_000).any(|_| {
+        server.run(0.01);
+        server.adaptive.limit() * 3 < limit
+    });
+    assert!(probed, "no probe within 200 s");
+    server.methods[0].1 = 600.0;
+    server.run(25.0);
+    assert!(server.adaptive.limit() * 3 >= limit, "still {} of {limit}", server.adaptive.limit());
 }
 
 #[test]
