@@ -10,9 +10,15 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// How long an end waits for a claim: one that takes longer is likely not made at all.
+const CLAIM: Duration = Duration::from_secs(1);
 
 /// One replica's share in work that one replica does at a time.
 #[derive(Debug)]
@@ -26,6 +32,9 @@ pub struct Tenure {
     rng: Arc<dyn Rng>,
     /// Whether what is noted tells of trouble, of an earlier owner's too.
     troubled: AtomicBool,
+    /// A claim is under way; told when it is not any more.
+    claiming: AtomicBool,
+    claimed: Notify,
 }
 
 impl Tenure {
@@ -37,7 +46,8 @@ impl Tenure {
         rng: Arc<dyn Rng>,
     ) -> Self {
         let owner = format!("{instance}/{}", Uuid::now_v7().simple());
-        Self { checkpoint, what: what.to_owned(), owner, config, rng, troubled: AtomicBool::new(true) }
+        let (troubled, claiming) = (AtomicBool::new(true), AtomicBool::new(false));
+        Self { checkpoint, what: what.to_owned(), owner, config, rng, troubled, claiming, claimed: Notify::new() }
     }
 
     /// Works while the lease is held, and waits for it otherwise, until `shutdown`; then gives it back. Work that returns
@@ -50,13 +60,24 @@ impl Tenure {
         let mut held = None;
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => {}
+            () = self.told_to_leave(shutdown) => {}
             () = self.hold_again_and_again(&mut held, work) => {}
         }
         let Some(Lease { epoch, .. }) = held else { return };
         if let Err(error) = self.checkpoint.release(epoch).await {
             tracing::warn!(%error, what = self.what, "lease not given back; others take over when it ends");
         }
+    }
+
+    /// Returns at `shutdown`, but not within a claim: it may be made already, and nobody else would know to give it back.
+    async fn told_to_leave(&self, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        let claimed = async {
+            while self.claiming.load(Relaxed) {
+                self.claimed.notified().await;
+            }
+        };
+        let _ = timeout(CLAIM, claimed).await;
     }
 
     async fn hold_again_and_again<F: Future<Output = ()>>(&self, held: &mut Option<Lease>, work: impl Fn(Lease) -> F) {
@@ -79,7 +100,11 @@ impl Tenure {
     async fn claim(&self) -> Lease {
         let mut failures = 0;
         loop {
-            match self.checkpoint.claim(&self.owner, self.config.lease).await {
+            self.claiming.store(true, Relaxed);
+            let claimed = self.checkpoint.claim(&self.owner, self.config.lease).await;
+            self.claiming.store(false, Relaxed);
+            self.claimed.notify_one();
+            match claimed {
                 Ok(Some(lease)) => return lease,
                 Ok(None) => {
                     failures = 0;
@@ -141,4 +166,65 @@ impl Tenure {
 /// Between half and all of it: replicas that began together do not stay together.
 pub(crate) fn jittered(wait: Duration, rng: &dyn Rng) -> Duration {
     wait.mul_f64(0.5 + rng.unit() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CheckpointError, Reached};
+    use sinew_core::{BoxFuture, SharedRng};
+    use std::{future::ready, sync::Mutex};
+
+    /// A store that is slow to say that a lease was taken.
+    #[derive(Debug, Default)]
+    struct Slow {
+        taken: Notify,
+        say: Notify,
+        released: Mutex<Vec<i64>>,
+    }
+
+    impl Checkpoint for Slow {
+        fn claim<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Option<Lease>, CheckpointError>> {
+            Box::pin(async {
+                self.taken.notify_one();
+                self.say.notified().await;
+                Ok(Some(Lease { epoch: 7, position: None, floor: 0 }))
+            })
+        }
+        fn renew(&self, _: i64, _: Duration) -> BoxFuture<'_, Result<bool, CheckpointError>> {
+            Box::pin(ready(Ok(true)))
+        }
+        fn advance(&self, _: i64, _: Reached, _: Duration) -> BoxFuture<'_, Result<bool, CheckpointError>> {
+            Box::pin(ready(Ok(true)))
+        }
+        fn trouble<'a>(&'a self, _: i64, _: Option<&'a str>) -> BoxFuture<'a, Result<(), CheckpointError>> {
+            Box::pin(ready(Ok(())))
+        }
+        fn release(&self, epoch: i64) -> BoxFuture<'_, Result<(), CheckpointError>> {
+            self.released.lock().expect("unpoisoned").push(epoch);
+            Box::pin(ready(Ok(())))
+        }
+    }
+
+    async fn leaves_within_a_claim(answers: bool) -> Vec<i64> {
+        let (store, shutdown) = (Arc::new(Slow::default()), CancellationToken::new());
+        let config = SubscriptionConfig::default();
+        let tenure = Tenure::new(store.clone(), ("a test", "a"), config, Arc::new(SharedRng::seeded(1)));
+        let leave = async {
+            store.taken.notified().await;
+            shutdown.cancel();
+            if answers {
+                store.say.notify_one();
+            }
+        };
+        let served = async { tokio::join!(biased; tenure.serve(&shutdown, |_| std::future::pending()), leave) };
+        timeout(Duration::from_secs(10), served).await.expect("it leaves");
+        store.released.lock().expect("unpoisoned").clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_taken_while_its_owner_is_told_to_leave_is_given_back() {
+        assert_eq!(leaves_within_a_claim(true).await, [7]);
+        assert_eq!(leaves_within_a_claim(false).await, Vec::<i64>::new(), "nobody waits for ever");
+    }
 }
