@@ -85,14 +85,15 @@ pub(crate) async fn run(spec: Spec, events: UnboundedSender<Event>) {
     };
     sleep(spec.after).await;
     tell(Happened::Dialing);
-    let opened = match open(&spec).await {
-        Ok(opened) => opened,
-        Err(lost) => return tell(Happened::Lost(lost)),
+    // In a scope of its own, or the task would keep room for what was opened beside the driver that has it.
+    let driver = {
+        let opened = match open(&spec).await {
+            Ok(opened) => opened,
+            Err(lost) => return tell(Happened::Lost(lost)),
+        };
+        tell(Happened::Ready(opened.connection.clone()));
+        Box::pin(Driver::new(opened, &spec, &events))
     };
-    let connection = opened.connection.clone();
-    tell(Happened::Ready(connection.clone()));
-    let driver = Box::pin(Driver::new(opened, &spec, &events));
-    drop(connection);
     if let Some(lost) = driver.await {
         tell(Happened::Lost(lost));
     }
@@ -272,5 +273,22 @@ impl Future for Driver<'_> {
             }
         };
         Poll::Ready(this.live.is_some().then_some(lost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::TcpConnector;
+    use tokio::sync::mpsc;
+
+    /// Ten thousand endpoints that cannot be reached have as many of these.
+    #[test]
+    fn a_task_that_waits_to_connect_has_no_room_for_http_2() {
+        let (events, _inbox) = mpsc::unbounded_channel();
+        let endpoint = Arc::new(Endpoint::new("t-0", "localhost", 1));
+        let (connector, config) = (Arc::new(TcpConnector), Arc::default());
+        let task = run(Spec { key: (0, 0), endpoint, after: Duration::ZERO, connector, config }, events);
+        assert!(size_of_val(&task) <= 512, "{} bytes", size_of_val(&task));
     }
 }
