@@ -83,7 +83,7 @@ where
             Some(error) => Then::Abort(error),
             None => Then::Call(self.inner.clone(), call),
         };
-        ResponseFuture::Faulty { alarm: sleep(delay.unwrap_or_default()), then: Some(then) }
+        ResponseFuture::Faulty { alarm: Box::pin(sleep(delay.unwrap_or_default())), then: Some(Box::new(then)) }
     }
 }
 
@@ -142,7 +142,8 @@ pin_project! {
         S: Service<Call<B>>,
     {
         Passing { #[pin] inner: S::Future },
-        Faulty { #[pin] alarm: Sleep, then: Option<Then<S, B>> },
+        // In boxes, or every call would carry the room for it.
+        Faulty { alarm: Pin<Box<Sleep>>, then: Option<Box<Then<S, B>>> },
     }
 }
 
@@ -157,8 +158,8 @@ where
             let inner = match self.as_mut().project() {
                 Projected::Passing { inner } => return inner.poll(cx),
                 Projected::Faulty { alarm, then } => {
-                    ready!(alarm.poll(cx));
-                    match then.take() {
+                    ready!(alarm.as_mut().poll(cx));
+                    match then.take().map(|then| *then) {
                         Some(Then::Call(mut inner, mut call)) => {
                             call.now = tokio::time::Instant::now();
                             inner.call(call)

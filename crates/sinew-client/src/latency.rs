@@ -49,7 +49,8 @@ pub(crate) struct Latency {
     /// Failures in a row.
     failures: AtomicU32,
     zero: Instant,
-    decay: Duration,
+    /// In microseconds.
+    decay: f32,
 }
 
 /// Microseconds, and the tick at which they were so; below 0 as long as nothing is known.
@@ -71,7 +72,15 @@ impl Latency {
     pub(crate) fn new(decay: Duration, now: Instant) -> Self {
         let word = AtomicU64::new(Cost::UNKNOWN.pack());
         let counter = || AtomicU32::new(0);
-        Self { word, waiting: counter(), heard: counter(), since: AtomicU64::new(0), failures: counter(), zero: now, decay }
+        Self {
+            word,
+            waiting: counter(),
+            heard: counter(),
+            since: AtomicU64::new(0),
+            failures: counter(),
+            zero: now,
+            decay: decay.as_micros() as f32,
+        }
     }
 
     /// A call is sent.
@@ -156,7 +165,7 @@ impl Latency {
             return;
         }
         let tick = self.tick(now);
-        let took = now.saturating_duration_since(began).as_micros() as f32;
+        let took = now.saturating_duration_since(began).as_micros() as u64 as f32;
         let mut word = self.word.load(Relaxed);
         loop {
             let old = Cost::unpack(word);
@@ -172,7 +181,7 @@ impl Latency {
     /// What share of a cost is left at this tick.
     fn kept(&self, cost: Cost, tick: u32) -> f32 {
         let passed = u64::from(after(cost.tick, tick)) << TICK;
-        (-(passed as f32) / self.decay.as_micros() as f32).exp()
+        (-(passed as f32) / self.decay).exp()
     }
 
     fn tick(&self, at: Instant) -> u32 {
