@@ -125,7 +125,7 @@ pub struct LocalityConfig {
 /// Bounds of what is repeated, per destination.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryConfig {
-    /// Retries per call, on average. Default 0.1: a failing destination gets at most 1.1 times its load.
+    /// Retries per call, on average. Default 0.09: with what is saved up, a failing destination gets less than 1.1 times its load.
     pub budget_ratio: f64,
     /// Retries per second that are allowed where the ratio allows fewer. Default 10: at low rates a ratio alone would allow none.
     pub budget_min_per_second: u32,
@@ -206,7 +206,7 @@ impl Default for LimitsConfig {
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { budget_ratio: 0.1, budget_min_per_second: 10, buffer_bytes: 256 << 10, transparent: 5 }
+        Self { budget_ratio: 0.09, budget_min_per_second: 10, buffer_bytes: 256 << 10, transparent: 5 }
     }
 }
 

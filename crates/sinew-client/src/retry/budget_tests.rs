@@ -14,7 +14,7 @@ async fn a_destination_that_always_fails_gets_a_tenth_more_load_or_ten_a_second(
         budget.deposit();
         budget.withdraw(Instant::now())
     });
-    assert_eq!(spent.count(), 100);
+    assert_eq!(spent.count(), 90);
     // What calls earn counts towards the minimum of their time, and only of that.
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(!budget.withdraw(Instant::now()));
@@ -27,7 +27,7 @@ async fn a_destination_that_always_fails_gets_a_tenth_more_load_or_ten_a_second(
         budget.deposit();
         spent += usize::from(budget.withdraw(Instant::now()));
     }
-    assert_eq!(spent, 200);
+    assert_eq!(spent, 180);
     // One a second earns next to nothing.
     let mut spent = 0;
     for _ in 0..20 {

@@ -186,7 +186,7 @@ async fn a_destination_that_always_fails_gets_little_more_than_its_load() {
         callers.spawn(async move { world.call(GET, b"x").await });
     }
     while callers.join_next().await.is_some() {}
-    // 200 first attempts; a tenth of them again, and the ten that a budget begins with.
+    // 200 first attempts; 9 % of them again, and the ten that a budget begins with.
     assert!((215..=235).contains(&server.calls()), "{} calls", server.calls());
 }
 
