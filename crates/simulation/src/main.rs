@@ -16,29 +16,9 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Seeds full of trouble, a death at every place, and at every ordered pair of places.
-    Sagas {
-        /// How many seeds.
-        #[arg(long, default_value_t = 10_000)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Seconds in all; what does not fit is left out, and the rows say so.
-        #[arg(long, default_value_t = 3_600)]
-        budget: u64,
-    },
+    Sagas(Seeds),
     /// Callers, registry and servers of the mesh: seeds full of trouble.
-    Mesh {
-        /// How many seeds.
-        #[arg(long, default_value_t = 10_000)]
-        seeds: u64,
-        /// The first seed.
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// Seconds in all; what does not fit is left out, and the row says so.
-        #[arg(long, default_value_t = 3_600)]
-        budget: u64,
-    },
+    Mesh(Seeds),
     /// One run of the mesh, told line by line; its hash at the end.
     ReplayMesh {
         /// Its seed.
@@ -56,10 +36,24 @@ enum Command {
     },
 }
 
+/// Which seeds, and for how long.
+#[derive(Debug, clap::Args)]
+struct Seeds {
+    /// How many seeds.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seconds in all; what does not fit is left out, and the rows say so.
+    #[arg(long, default_value_t = 3_600)]
+    budget: u64,
+}
+
 fn main() -> ExitCode {
     match Args::parse().command {
-        Command::Sagas { seeds, seed, budget } => sagas(seeds, seed, Duration::from_secs(budget)),
-        Command::Mesh { seeds, seed, budget } => mesh_seeds(seed, seeds, Duration::from_secs(budget)),
+        Command::Sagas(Seeds { seeds, seed, budget }) => sagas(seeds, seed, Duration::from_secs(budget)),
+        Command::Mesh(Seeds { seeds, seed, budget }) => mesh_seeds(seed, seeds, Duration::from_secs(budget)),
         Command::ReplayMesh { seed } => replay_mesh(seed),
         Command::Replay { seed, deaths } => replay(Plan { trouble: deaths.is_empty(), seed, deaths }),
     }

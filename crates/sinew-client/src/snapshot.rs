@@ -85,7 +85,7 @@ impl Snapshot {
     ///
     /// Endpoints whose checks fail, or that are ejected, are left out while enough others are well; below the panic threshold
     /// health is ignored, since a registry may be wrong about everybody, and an attempt costs less than a certain no. The
-    /// zone's own endpoints come first ([`levels`]).
+    /// zone's own endpoints come first ([`sort`]).
     ///
     /// Pickers of the snapshot `before` are kept as long as they are for the same endpoints.
     pub(crate) fn new(

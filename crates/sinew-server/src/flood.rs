@@ -12,7 +12,10 @@
 //! Limits: sizes of header blocks (CVE-2024-27316) and streams that were reset before they were looked at are h2's to bound,
 //! [`header_list`](Limits::header_list) and [`pending_resets`](Limits::pending_resets); calls themselves are admission's.
 
-use crate::{FrameBudget, Limits};
+use crate::{
+    FrameBudget, Limits,
+    frames::{DATA, HEADERS},
+};
 use sinew_core::stats::Registry;
 use std::{
     fmt,
@@ -24,8 +27,6 @@ use std::{
 };
 use tokio::time::Instant;
 
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const PING: u8 = 0x6;
 const END_STREAM: u8 = 0x1;

@@ -10,8 +10,8 @@ use crate::flood::{Flood, Meter};
 const PREFACE: usize = 24;
 /// Length of a frame's head: three bytes of length, type, flags, four of the stream.
 const HEAD: usize = 9;
-const DATA: u8 = 0x0;
-const HEADERS: u8 = 0x1;
+pub(crate) const DATA: u8 = 0x0;
+pub(crate) const HEADERS: u8 = 0x1;
 const CONTINUATION: u8 = 0x9;
 const END_HEADERS: u8 = 0x4;
 

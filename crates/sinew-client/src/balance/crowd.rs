@@ -8,8 +8,6 @@ use crate::{
     config::Config,
     connection::Connection,
     destination::Destination,
-    endpoint::Endpoint,
-    latency::Latency,
     snapshot::{Member, Phase, Snapshot},
 };
 use sinew_core::{Endpoint as Registered, FixedList, Policies, ServiceName, State};
@@ -41,19 +39,7 @@ impl Crowd {
             let mut registered = Registered::new(&format!("{service}-{n}"), "127.0.0.1", 1);
             // Weights differ, or those that go by weights would have nothing to do.
             registered.weight = (n % 3 + 1) as u16;
-            let endpoint = Endpoint {
-                number: n as u64,
-                name: registered.to_string().into(),
-                breakers: destination.shared.breakers.breakers(now),
-                latency: Latency::new(destination.shared.policy.decay(), now),
-                tally: Default::default(),
-                in_flight: Default::default(),
-                all_in_flight: destination.shared.in_flight.clone(),
-                breakers_opened: destination.shared.series.breakers_opened.clone(),
-                crowded: Default::default(),
-                made: now,
-                connected_ms: Default::default(),
-            };
+            let endpoint = destination.shared.endpoint(n as u64, &registered, now);
             endpoint.latency.begin(1_000.0, now);
             let (registered, endpoint, phase) = (Arc::new(registered), Arc::new(endpoint), Phase::Ready { growing: false });
             Arc::new(Member::new(registered, endpoint, (phase, false), vec![connection.clone()], &config.locality))

@@ -13,8 +13,7 @@ pub(super) fn hash<B>(key: &HashKey, call: &Call<RequestBody<B>>) -> Option<u64>
         HashKey::Field(number) => match &call.body {
             // The first byte of the prefix says whether the message is compressed.
             RequestBody::Whole(body) if body.first() == Some(&0) => of_field(body.get(PREFIX..)?, *number),
-            RequestBody::Whole(_) => None,
-            RequestBody::Stream(_) => None,
+            RequestBody::Whole(_) | RequestBody::Stream(_) => None,
         },
     }
 }

@@ -5,17 +5,20 @@
 //! as before if its id and address are. What the snapshot has of an endpoint is made when there is news of it, so that a
 //! snapshot is a copy of pointers.
 
-use super::Shared;
+use super::{
+    Shared,
+    slot::{Conn, Slot, Stage},
+    subset::subset,
+};
 use crate::{
     backoff,
-    config::{ConnectionConfig, LocalityConfig},
-    connection::{self, Connection, Event, Happened},
+    connection::{self, Event, Happened},
     endpoint::Endpoint,
-    latency::{self, Latency},
+    latency,
     outlier::Detector,
-    snapshot::{Member, Phase, Snapshot},
+    snapshot::Snapshot,
 };
-use sinew_core::{Endpoint as Registered, Health, State};
+use sinew_core::{Endpoint as Registered, State};
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -23,10 +26,9 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
-use xxhash_rust::xxh64::xxh64;
 
 /// Events that become one snapshot, at most: when ten thousand connections come or go at once, not each of them is worth
 /// telling everybody's state anew, but calls should not wait for the last of them either.
@@ -52,36 +54,6 @@ pub(super) struct Keeper {
 struct Outliers {
     detector: Detector,
     next: Instant,
-}
-
-/// One registered endpoint and its connections.
-struct Slot {
-    registered: Arc<Registered>,
-    endpoint: Arc<Endpoint>,
-    conns: Vec<Conn>,
-    /// What the snapshot has of it.
-    member: Arc<Member>,
-    ejected: bool,
-    /// Failed attempts in a row, and why the latest failed.
-    failures: u32,
-    error: Arc<str>,
-}
-
-struct Conn {
-    number: u64,
-    task: AbortHandle,
-    stage: Stage,
-}
-
-enum Stage {
-    /// Backing off until the next attempt.
-    Waiting,
-    Dialing,
-    Open {
-        connection: Arc<Connection>,
-        suspect: bool,
-        since: Instant,
-    },
 }
 
 impl Keeper {
@@ -180,20 +152,8 @@ impl Keeper {
     }
 
     fn slot(&mut self, registered: Arc<Registered>) -> Slot {
-        let now = Instant::now();
-        let endpoint = Endpoint {
-            number: self.number(),
-            name: registered.to_string().into(),
-            breakers: self.shared.breakers.breakers(now),
-            latency: Latency::new(self.shared.policy.decay(), now),
-            tally: Default::default(),
-            in_flight: Default::default(),
-            all_in_flight: self.shared.in_flight.clone(),
-            breakers_opened: self.shared.series.breakers_opened.clone(),
-            crowded: Default::default(),
-            made: now,
-            connected_ms: Default::default(),
-        };
+        let number = self.number();
+        let endpoint = self.shared.endpoint(number, &registered, Instant::now());
         tracing::debug!(service = %self.shared.service, endpoint = %endpoint.name, "endpoint appeared");
         Slot::new(registered, Arc::new(endpoint), &self.shared.config.locality)
     }
@@ -361,104 +321,10 @@ impl Keeper {
     }
 }
 
-/// The endpoints that this client uses: all, or of each priority those that come first in an order of its own (rendezvous hashing,
-/// gRFC A68). When one leaves, one other comes for it. Healthy ones come before those that fail their checks, unless too few are:
-/// then the few would be run down by everybody, and the checks are as likely wrong.
-fn subset(all: &[Arc<Registered>], rule: Option<(usize, u64)>, panic_threshold: f64) -> Vec<&Arc<Registered>> {
-    let is_ill = |e: &Registered| e.health == Health::Critical;
-    let ill = all.iter().filter(|e| is_ill(e)).count();
-    let healthy = 1.0 - ill as f64 / all.len().max(1) as f64;
-    let mut all: Vec<_> = all.iter().collect();
-    if let Some((size, seed)) = rule.filter(|(size, _)| *size < all.len()) {
-        all.sort_by_cached_key(|e| (e.priority, healthy >= panic_threshold && is_ill(e), xxh64(e.id.as_bytes(), seed)));
-        let (mut priority, mut taken) = (0, 0);
-        all.retain(|e| {
-            taken = if e.priority == priority { taken + 1 } else { 1 };
-            priority = e.priority;
-            taken <= size
-        });
-        all.sort_by(|one, other| one.id.cmp(&other.id));
-    }
-    // Of several with one id, which are on different nodes, the last counts.
-    all.dedup_by(|later, kept| {
-        let same = later.id == kept.id;
-        if same {
-            *kept = later;
-        }
-        same
-    });
-    all
-}
-
 /// When it is time to look for outliers; never without a detector.
 async fn due(outliers: &Option<Outliers>) {
     match outliers {
         Some(outliers) => sleep_until(outliers.next).await,
         None => std::future::pending().await,
-    }
-}
-
-// === impl Stage ===
-
-impl Stage {
-    /// How long to wait before a connection that has worked is replaced: not at all, unless it hardly lived. A server
-    /// that accepts, greets and leaves would otherwise be dialled as fast as the network allows.
-    fn wait(&self, config: &ConnectionConfig) -> Duration {
-        match self {
-            Self::Open { since, .. } if since.elapsed() < config.backoff_min => config.backoff_min,
-            _ => Duration::ZERO,
-        }
-    }
-}
-
-// === impl Slot ===
-
-impl Slot {
-    fn new(registered: Arc<Registered>, endpoint: Arc<Endpoint>, locality: &LocalityConfig) -> Self {
-        let (phase, ejected) = (Phase::Connecting, false);
-        let member = Member::new(registered.clone(), endpoint.clone(), (phase, ejected), Vec::new(), locality);
-        // Most never have a second connection.
-        Self {
-            registered,
-            endpoint,
-            conns: Vec::with_capacity(1),
-            member: Arc::new(member),
-            ejected,
-            failures: 0,
-            error: "".into(),
-        }
-    }
-
-    /// No new calls; those under way finish.
-    fn drain(&self) {
-        for conn in &self.conns {
-            match &conn.stage {
-                Stage::Open { connection, .. } => connection.retire(),
-                Stage::Waiting | Stage::Dialing => conn.task.abort(),
-            }
-        }
-    }
-
-    /// Makes anew what the snapshot has of it.
-    fn tell(&mut self, locality: &LocalityConfig) {
-        let open = |wanted: bool| {
-            self.conns.iter().filter_map(move |c| match &c.stage {
-                Stage::Open { connection, suspect, .. } if *suspect == wanted => Some(connection.clone()),
-                _ => None,
-            })
-        };
-        let (mut connections, suspects): (Vec<_>, Vec<_>) = (open(false).collect(), open(true).collect());
-        let phase = if !connections.is_empty() {
-            Phase::Ready { growing: self.conns.iter().any(|c| matches!(c.stage, Stage::Dialing)) }
-        } else if !suspects.is_empty() {
-            connections = suspects;
-            Phase::Suspect
-        } else if self.failures == 0 {
-            Phase::Connecting
-        } else {
-            Phase::Failed(self.error.clone())
-        };
-        let (registered, endpoint) = (self.registered.clone(), self.endpoint.clone());
-        self.member = Arc::new(Member::new(registered, endpoint, (phase, self.ejected), connections, locality));
     }
 }

@@ -1,6 +1,8 @@
 //! One destination: what its calls share, and the owner of the task that keeps it current.
 
 mod keeper;
+mod slot;
+mod subset;
 
 use crate::{
     balance::{self, Policy},
@@ -8,6 +10,7 @@ use crate::{
     client::Ports,
     config::Config,
     endpoint::Endpoint,
+    latency::Latency,
     method::Methods,
     retry::{Budget, Throttle},
     snapshot::Snapshot,
@@ -16,7 +19,7 @@ use arc_swap::ArcSwap;
 use http::uri::Authority;
 use keeper::Keeper;
 use sinew_core::{
-    Policies, ServiceName, State,
+    Endpoint as Registered, Policies, ServiceName, State,
     service_config::{OutlierDetectionConfig, SlowStartConfig},
     stats::Registry,
 };
@@ -110,6 +113,23 @@ impl Shared {
     /// A random number in `0.0..1.0`, without a lock.
     pub(crate) fn random_unit(&self) -> f64 {
         (self.random() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A new endpoint, of which nothing is known.
+    pub(crate) fn endpoint(&self, number: u64, registered: &Registered, now: Instant) -> Endpoint {
+        Endpoint {
+            number,
+            name: registered.to_string().into(),
+            breakers: self.breakers.breakers(now),
+            latency: Latency::new(self.policy.decay(), now),
+            tally: Default::default(),
+            in_flight: Default::default(),
+            all_in_flight: self.in_flight.clone(),
+            breakers_opened: self.series.breakers_opened.clone(),
+            crowded: Default::default(),
+            made: now,
+            connected_ms: Default::default(),
+        }
     }
 
     /// A call found every stream of this endpoint taken.

@@ -8,8 +8,9 @@
 //! calls succeeds keeps the limit that it has.
 
 mod gradient;
+mod window;
 
-use gradient::{Calls, Gradient, Next, Window};
+use gradient::Gradient;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, TryLockError,
@@ -17,6 +18,7 @@ use std::{
     },
     time::Duration,
 };
+use window::{Calls, Next, Window};
 
 /// Settings of a limit that follows latency. The defaults are meant to be right.
 #[derive(Debug, Clone, Copy, PartialEq)]
