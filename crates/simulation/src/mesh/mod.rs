@@ -1,7 +1,7 @@
 //! The mesh in one thread: its own clients and servers in simulated time, on a simulated network, with a registry that is
 //! simulated too.
 //!
-//! A run is its seed: callers, servers, what is called, what goes wrong and when are drawn from it, and [`run`] with the same
+//! A run is its seed: callers, servers, what is called, what goes wrong and when are drawn from it, and [`run()`] with the same
 //! seed tells the same lines, in the same process or another. Processes die with a word or without, drain, are slow or
 //! fail their calls; links lose what is sent, in both directions or one, or hold it back; the registry dies, is late, tells
 //! of the past, forgets everything and slanders servers. Then everything heals. What must hold is in `promises.rs`.
