@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 
 unpack() {
   dpkg-deb -x "$1" "$work/unpacked" && install -m 0755 "$work/unpacked/usr/bin/consul" "$dir/consul"
-  "$dir/consul" version | head -n 1 >&2
+  "$dir/consul" version | sed -n 1p >&2
 }
 
 # The first Debian mirror that apt is set up with, in either of apt's two formats.
