@@ -87,7 +87,7 @@ where
 
 /// The earliest of all ends; takes the caller's `grpc-timeout` off the headers, since each attempt writes its own.
 fn end<B>(call: &mut Call<B>) -> Option<End> {
-    let asked = if call.headers.is_empty() { None } else { headers::timeout(&call.headers) };
+    let asked = headers::timeout(&call.headers);
     let timeout = match (asked, call.method.policy.timeout) {
         (Some(asked), Some(policy)) => Some(asked.min(policy)),
         (asked, policy) => asked.or(policy),

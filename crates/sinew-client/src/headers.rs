@@ -18,12 +18,23 @@ pub(crate) const FAULT_ABORT_PERCENT: HeaderName = HeaderName::from_static("x-en
 pub(crate) const FAULT_DELAY: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request");
 pub(crate) const FAULT_DELAY_PERCENT: HeaderName = HeaderName::from_static("x-envoy-fault-delay-request-percentage");
 
+/// Up to so many headers are looked through one by one, which is cheaper than to hash the name that is looked for.
+const FEW: usize = 8;
+
+/// The first value under this name.
+pub(crate) fn get<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    if headers.len() > FEW {
+        return headers.get(name);
+    }
+    headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+}
+
 /// The longest time `grpc-timeout` can say: eight digits of hours.
 const LONGEST: Duration = Duration::from_secs(99_999_999 * 3600);
 
 /// Reads `grpc-timeout`; malformed ones are as good as absent.
 pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(&GRPC_TIMEOUT)?.to_str().ok()?;
+    let text = get(headers, &GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -72,14 +83,14 @@ pub(crate) enum Pushback {
 }
 
 pub(crate) fn pushback(headers: &HeaderMap) -> Option<Pushback> {
-    let value = headers.get(&PUSHBACK)?;
+    let value = get(headers, &PUSHBACK)?;
     let ms = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     Some(ms.map_or(Pushback::Never, |ms| Pushback::After(Duration::from_millis(ms.into()))))
 }
 
 /// The status in headers or trailers, if they carry one.
 pub(crate) fn code(headers: &HeaderMap) -> Option<Code> {
-    let value = headers.get(&GRPC_STATUS)?;
+    let value = get(headers, &GRPC_STATUS)?;
     // The usual answer, without parsing.
     if value.as_bytes() == b"0" {
         return Some(Code::Ok);

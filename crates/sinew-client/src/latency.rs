@@ -93,27 +93,28 @@ impl Latency {
     /// Its headers have come.
     pub(crate) fn answered(&self, began: Instant, now: Instant) {
         self.waiting.fetch_sub(1, Relaxed);
-        self.heard.store(self.tick(now), Relaxed);
+        let now = self.micros(now);
+        self.heard.store(tick(now), Relaxed);
         self.change(began, now, |took, old, kept| if took > old { took } else { old * kept + took * (1.0 - kept) });
     }
 
     /// It ended without headers: the connection broke, or the caller gave up.
     pub(crate) fn given_up(&self, began: Instant, now: Instant) {
         self.waiting.fetch_sub(1, Relaxed);
-        self.change(began, now, |took, old, kept| took.max(old * kept));
+        self.change(began, self.micros(now), |took, old, kept| took.max(old * kept));
     }
 
     /// It failed; what its time counts for is told already.
     pub(crate) fn failed(&self, began: Instant, now: Instant) {
         let again = self.failures.fetch_add(1, Relaxed) > 0;
         let least = if again { FAILURE.as_micros() as f32 } else { 0.0 };
-        self.change(began, now, |_, old, kept| (2.0 * old * kept).max(least).max(LEAST));
+        self.change(began, self.micros(now), |_, old, kept| (2.0 * old * kept).max(least).max(LEAST));
     }
 
     /// It refused a call and said when to come back: until then it costs as much as waiting for that.
     pub(crate) fn pushed_back(&self, wait: Duration, now: Instant) {
         let wait = wait.min(LONGEST_PUSHBACK).as_micros() as f32;
-        self.change(now, now, |_, old, kept| wait.max(old * kept));
+        self.change(now, self.micros(now), |_, old, kept| wait.max(old * kept));
     }
 
     /// It succeeded.
@@ -137,8 +138,12 @@ impl Latency {
 
     /// The cost, if anything is known.
     pub(crate) fn cost(&self, now: Instant) -> Option<f32> {
+        self.cost_at(self.tick(now))
+    }
+
+    fn cost_at(&self, tick: u32) -> Option<f32> {
         let cost = Cost::unpack(self.word.load(Relaxed));
-        (!cost.is_unknown()).then(|| cost.micros * self.kept(cost, self.tick(now)))
+        (!cost.is_unknown()).then(|| cost.micros * self.kept(cost, tick))
     }
 
     /// Begins with this cost, unless something is known by now.
@@ -151,21 +156,24 @@ impl Latency {
     /// What one more call must expect, to be compared with other endpoints' load.
     pub(crate) fn load(&self, now: Instant) -> f32 {
         let waiting = self.waiting.load(Relaxed);
-        let mut cost = self.cost(now).unwrap_or(LEAST).max(LEAST);
+        let tick = self.tick(now);
+        let mut cost = self.cost_at(tick).unwrap_or(LEAST).max(LEAST);
         if waiting > 0 {
-            let silent = u64::from(after(self.heard.load(Relaxed), self.tick(now))) << TICK;
+            let silent = u64::from(after(self.heard.load(Relaxed), tick)) << TICK;
             cost = cost.max(silent as f32);
         }
         cost * (waiting + 1) as f32
     }
 
-    /// Makes the new cost of what a call took, the old cost, and what share of it is left: microseconds all of them.
-    fn change(&self, began: Instant, now: Instant, new: impl Fn(f32, f32, f32) -> f32) {
-        if self.micros(began) < self.since.load(Relaxed) {
+    /// Makes the new cost of what a call took, the old cost, and what share of it is left: microseconds all of them, and so is
+    /// `now`, after `zero`.
+    fn change(&self, began: Instant, now: u64, new: impl Fn(f32, f32, f32) -> f32) {
+        let began = self.micros(began);
+        if began < self.since.load(Relaxed) {
             return;
         }
-        let tick = self.tick(now);
-        let took = now.saturating_duration_since(began).as_micros() as u64 as f32;
+        let tick = tick(now);
+        let took = now.saturating_sub(began) as f32;
         let mut word = self.word.load(Relaxed);
         loop {
             let old = Cost::unpack(word);
@@ -185,7 +193,7 @@ impl Latency {
     }
 
     fn tick(&self, at: Instant) -> u32 {
-        (self.micros(at) >> TICK) as u32
+        tick(self.micros(at))
     }
 
     fn micros(&self, at: Instant) -> u64 {
@@ -214,6 +222,11 @@ pub(crate) fn begin_at_the_median<'a>(
     }
     let (_, median, _) = known.select_nth_unstable_by(middle, f32::total_cmp);
     unknown.iter().for_each(|latency| latency.begin(*median, now));
+}
+
+/// The tick of so many microseconds.
+fn tick(micros: u64) -> u32 {
+    (micros >> TICK) as u32
 }
 
 /// Ticks from the one to the other; none if that was earlier, as seen by a thread whose time is a little older.

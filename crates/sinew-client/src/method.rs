@@ -2,6 +2,7 @@
 
 use crate::{breaker::Plan, headers};
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use http::HeaderValue;
 use sinew_core::{
     Policies, ServiceName,
@@ -38,7 +39,8 @@ pub(crate) struct Methods {
     policies: Arc<Policies>,
     breakers: Arc<Plan>,
     faults: Option<Arc<FaultInjection>>,
-    known: ArcSwap<HashMap<Arc<str>, Arc<Method>>>,
+    /// Strangers can put only so many paths here: its hashes may be quick ones.
+    known: ArcSwap<HashMap<Arc<str>, Arc<Method>, RandomState>>,
     other: Arc<Method>,
 }
 

@@ -188,7 +188,7 @@ fn inherit(criticality: Criticality, tried: u32, headers: &mut HeaderMap) {
 /// Makes the call a child of its trace and writes `traceparent`; the span, if it is recorded.
 fn open(destination: &Arc<Shared>, inbound: Option<TraceContext>, headers: &mut HeaderMap) -> Option<Box<Open>> {
     let sink = trace::sink();
-    let parent = inbound.or_else(|| TraceContext::parse(headers.get(headers::TRACEPARENT)?.to_str().ok()?));
+    let parent = inbound.or_else(|| TraceContext::parse(headers::get(headers, &headers::TRACEPARENT)?.to_str().ok()?));
     let context = match parent {
         Some(parent) => TraceContext { span_id: destination.random().max(1), ..parent },
         // Nobody to follow and nobody to tell.

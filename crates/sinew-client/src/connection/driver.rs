@@ -1,6 +1,6 @@
 //! Opens a connection and drives it to its end, in one task.
 
-use super::Connection;
+use super::{Connection, paced::Paced};
 use crate::config::{Config, ConnectionConfig};
 use bytes::Bytes;
 use h2::{
@@ -100,7 +100,7 @@ pub(crate) async fn run(spec: Spec, events: UnboundedSender<Event>) {
 }
 
 struct Opened {
-    io: h2::client::Connection<BoxIo, Bytes>,
+    io: h2::client::Connection<Paced<BoxIo>, Bytes>,
     pings: PingPong,
     connection: Arc<Connection>,
 }
@@ -129,7 +129,7 @@ async fn handshake(io: BoxIo, config: &ConnectionConfig) -> Result<Opened, Lost>
         .max_frame_size(MAX_FRAME)
         .reset_stream_duration(config.reset_stream_duration)
         .enable_push(false)
-        .handshake::<_, Bytes>(io)
+        .handshake::<_, Bytes>(Paced::new(io))
         .await
         .map_err(Lost::Http2)?;
     // Taken once from a fresh connection: it is there.
@@ -158,7 +158,7 @@ fn data_frame_budget(config: &ConnectionConfig) -> usize {
 
 /// The running connection.
 struct Driver<'a> {
-    io: h2::client::Connection<BoxIo, Bytes>,
+    io: h2::client::Connection<Paced<BoxIo>, Bytes>,
     /// Asked after each poll whether streams can still be opened; `None` when draining.
     live: Option<Live>,
     pings: PingPong,

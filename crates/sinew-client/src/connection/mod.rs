@@ -13,6 +13,7 @@
 
 mod body;
 mod driver;
+mod paced;
 mod pump;
 mod stream;
 mod tcp;

@@ -99,6 +99,9 @@ impl Future for Streaming {
     }
 }
 
+/// Who calls, unless the caller says so itself.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("sinew/", env!("CARGO_PKG_VERSION")));
+
 /// The HTTP/2 request of an attempt.
 fn request<B>(call: Call<RequestBody<B>>, authority: uri::Authority) -> (Request<()>, RequestBody<B>) {
     let Call { method, path, mut headers, body, now, deadline, .. } = call;
@@ -111,9 +114,7 @@ fn request<B>(call: Call<RequestBody<B>>, authority: uri::Authority) -> (Request
         };
         headers.insert(headers::GRPC_TIMEOUT, value);
     }
-    if !headers.contains_key(http::header::USER_AGENT) {
-        headers.insert(http::header::USER_AGENT, HeaderValue::from_static(concat!("sinew/", env!("CARGO_PKG_VERSION"))));
-    }
+    headers.entry(http::header::USER_AGENT).or_insert(USER_AGENT);
     let mut parts = uri::Parts::default();
     parts.scheme = Some(uri::Scheme::HTTP);
     parts.authority = Some(authority);
