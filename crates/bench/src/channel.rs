@@ -7,17 +7,18 @@
 //! Envoys are sidecars: the one beside the client is tied to the client's core, the one beside the server to the server's.
 
 use crate::{
-    call::{Peer, Runtime},
+    call::Peer,
+    drive::Runtime,
     measure::{Measured, median},
-    peers::envoy::{self, Envoy},
+    peers::envoy::Envoy,
     report::{Memory, Row, print},
+    rival::{Against, Rival, Side},
 };
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use sinew_consul_embedded::Agent;
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
@@ -28,23 +29,12 @@ const MANY: u64 = 10_000;
 /// Calls before memory is looked at.
 const SOME: u64 = 50_000;
 
-/// What Sinew is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Against {
-    /// `tonic::transport::Channel::balance_list`.
-    Tonic,
-    /// A bare `tonic::transport::Channel` to one endpoint.
-    Single,
-    /// A bare channel to an Envoy beside the client, which balances over an Envoy beside the server.
-    Envoy,
-}
-
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Whose channel is compared with Sinew's.
     #[arg(long, default_value = "tonic")]
     peer: Against,
-    /// How many endpoints there are; a bare channel wants one.
+    /// How many endpoints there are; `single` and `grpc` want one.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     endpoints: u16,
     /// Print one JSON object per row instead of a table.
@@ -88,19 +78,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     let args = &Args { registry: Some(registry), ..args.clone() };
-    ensure!(args.peer != Against::Single || args.endpoints == 1, "a bare channel has one endpoint: --endpoints 1");
+    ensure!(args.peer.balances() || args.endpoints == 1, "this peer's channel has one endpoint: --endpoints 1");
     let server = Server::start(args)?;
-    let rival = runtime.block_on(Rival::start(args, &server))?;
+    let sinew = Side::sinew(&server.endpoints, args.registry.as_deref())?;
+    let rival = runtime.block_on(Rival::start(args.peer, &server.endpoints, args.core))?;
     let mut rows = Vec::new();
     for &runtime in &args.runtimes {
         for &callers in &args.callers {
-            rows.push(compare(args, &server.endpoints, &rival, runtime, callers)?);
+            rows.push(compare(args, &sinew, &rival, runtime, callers)?);
         }
     }
     print(&rows, args.json)?;
     if args.peer == Against::Envoy {
-        let of = |peer, endpoints: &str| memory(args, endpoints, peer);
-        let added_bytes = of(Peer::Sinew, &server.endpoints)? - of(Peer::Single, &server.endpoints)?;
+        let added_bytes = memory(args, &sinew)? - memory(args, &Side::here(Peer::Single, &server.endpoints)?)?;
         let sidecars = rival.sidecars.iter().map(Envoy::memory).collect::<anyhow::Result<Vec<_>>>()?;
         let peer_added_bytes = sidecars.iter().sum::<u64>() as f64 / sidecars.len() as f64;
         let ratio = added_bytes / peer_added_bytes;
@@ -109,52 +99,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The other one.
-struct Rival {
-    name: &'static str,
-    peer: Peer,
-    /// Those that its client is told.
-    endpoints: String,
-    sidecars: Vec<Envoy>,
-}
-
-impl Rival {
-    async fn start(args: &Args, server: &Server) -> anyhow::Result<Self> {
-        let endpoints = server.endpoints.clone();
-        Ok(match args.peer {
-            Against::Tonic => {
-                let name = "tonic::transport::Channel::balance_list";
-                Self { name, peer: Peer::Tonic, endpoints, sidecars: Vec::new() }
-            }
-            Against::Single => Self { name: "tonic::transport::Channel", peer: Peer::Single, endpoints, sidecars: Vec::new() },
-            Against::Envoy => {
-                let servers = endpoints.split(',').map(|at| Ok(vec![at.parse::<SocketAddr>()?]));
-                let servers = servers.collect::<anyhow::Result<Vec<_>>>()?;
-                let theirs = Envoy::start(&servers, envoy::Side::Server, Some(args.core)).await?;
-                let behind = (0..servers.len()).map(|n| theirs.address(n)).collect::<anyhow::Result<Vec<_>>>()?;
-                let ours = Envoy::start(&[behind], envoy::Side::Client, Some(args.core + 1)).await?;
-                let endpoints = ours.address(0)?.to_string();
-                Self { name: "a pair of Envoys", peer: Peer::Single, endpoints, sidecars: vec![ours, theirs] }
-            }
-        })
-    }
-}
-
-fn compare(args: &Args, endpoints: &str, rival: &Rival, runtime: Runtime, callers: usize) -> anyhow::Result<Row> {
+fn compare(args: &Args, sinew: &Side, rival: &Rival, runtime: Runtime, callers: usize) -> anyhow::Result<Row> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let of_rival = (rival.peer, rival.endpoints.as_str());
     for run in 0..args.runs {
         eprintln!("{runtime:?}, {callers} callers: run {} of {}", run + 1, args.runs);
         // Alternate who goes first as well.
-        let both = [(Peer::Sinew, endpoints), of_rival];
-        let order = if run % 2 == 0 { both } else { [of_rival, (Peer::Sinew, endpoints)] };
-        for (peer, endpoints) in order {
-            let measured = measure(args, endpoints, peer, runtime, callers)?;
-            if peer == Peer::Sinew { ours.push(measured) } else { theirs.push(measured) }
+        for is_ours in [run % 2 == 0, run % 2 != 0] {
+            let (side, measured) = if is_ours { (sinew, &mut ours) } else { (&rival.side, &mut theirs) };
+            measured.push(measure(args, side, runtime, callers)?);
         }
     }
     let instructions = if args.instructions && runtime == Runtime::CurrentThread {
-        Some((instructions(args, endpoints, Peer::Sinew, callers)?, instructions(args, &rival.endpoints, rival.peer, callers)?))
+        Some((instructions(args, sinew, callers)?, instructions(args, &rival.side, callers)?))
     } else {
         None
     };
@@ -186,19 +142,16 @@ fn compare(args: &Args, endpoints: &str, rival: &Rival, runtime: Runtime, caller
 }
 
 /// The client process's command line, under `wrapper`.
-fn client(args: &Args, wrapper: &[&str], endpoints: &str, peer: Peer, runtime: Runtime, callers: usize) -> anyhow::Result<Command> {
+fn client(args: &Args, wrapper: &[&str], side: &Side, runtime: Runtime, callers: usize) -> Command {
     let cores = match runtime {
         Runtime::CurrentThread => (args.core + 1).to_string(),
         Runtime::MultiThread => format!("{},{}", args.core, args.core + 1),
     };
     let mut command = Command::new("taskset");
-    command.args(["-c", &cores]).args(wrapper).arg(std::env::current_exe()?);
-    command.args(["call", "--endpoints", endpoints, "--callers", &callers.to_string()]);
-    if let (Peer::Sinew, Some(registry)) = (peer, &args.registry) {
-        command.args(["--registry", registry]);
-    }
-    command.args(["--peer", &name(peer), "--runtime", &name(runtime)]);
-    Ok(command)
+    command.args(["-c", &cores]).args(wrapper).arg(&side.program);
+    command.args(["call", "--peer", &side.peer]).args(&side.directions);
+    command.args(["--callers", &callers.to_string(), "--runtime", &name(runtime)]);
+    command
 }
 
 /// As an argument.
@@ -206,30 +159,30 @@ pub(crate) fn name(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
-fn measure(args: &Args, endpoints: &str, peer: Peer, runtime: Runtime, callers: usize) -> anyhow::Result<Measured> {
-    let mut command = client(args, &[], endpoints, peer, runtime, callers)?;
+fn measure(args: &Args, side: &Side, runtime: Runtime, callers: usize) -> anyhow::Result<Measured> {
+    let mut command = client(args, &[], side, runtime, callers);
     let output = command.args(["--seconds", &args.seconds.to_string()]).stderr(Stdio::inherit()).output().context("taskset")?;
-    ensure!(output.status.success(), "the {} client failed: {}", name(peer), output.status);
+    ensure!(output.status.success(), "the {} client failed: {}", side.peer, output.status);
     serde_json::from_slice(&output.stdout).context("the client's measurement")
 }
 
 /// Resident memory of a client process after some calls, in bytes.
-fn memory(args: &Args, endpoints: &str, peer: Peer) -> anyhow::Result<f64> {
+fn memory(args: &Args, side: &Side) -> anyhow::Result<f64> {
     let once = || {
-        let mut command = client(args, &[], endpoints, peer, Runtime::CurrentThread, 32)?;
+        let mut command = client(args, &[], side, Runtime::CurrentThread, 32);
         let output = command.args(["--calls", &SOME.to_string()]).stderr(Stdio::inherit()).output().context("taskset")?;
-        ensure!(output.status.success(), "the {} client failed: {}", name(peer), output.status);
+        ensure!(output.status.success(), "the {} client failed: {}", side.peer, output.status);
         String::from_utf8(output.stdout)?.trim().parse::<f64>().context("the client's memory")
     };
     Ok(median((0..args.runs).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?))
 }
 
 /// Instructions per call of the client process, kernel not included.
-fn instructions(args: &Args, endpoints: &str, peer: Peer, callers: usize) -> anyhow::Result<f64> {
+fn instructions(args: &Args, side: &Side, callers: usize) -> anyhow::Result<f64> {
     let count = |calls: u64| {
-        eprintln!("{callers} callers: instructions of {calls} calls, {}", name(peer));
+        eprintln!("{callers} callers: instructions of {calls} calls, {}", side.peer);
         let wrapper = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"];
-        let mut command = client(args, &wrapper, endpoints, peer, Runtime::CurrentThread, callers)?;
+        let mut command = client(args, &wrapper, side, Runtime::CurrentThread, callers);
         collected(command.args(["--calls", &calls.to_string()]))
     };
     Ok((count(MANY)? - count(FEW)?) / (MANY - FEW) as f64)
@@ -271,7 +224,8 @@ impl Server {
         Self::of(Command::new(std::env::current_exe()?).args(["serve", "--listeners", "1"]))
     }
 
-    fn of(command: &mut Command) -> anyhow::Result<Self> {
+    /// A process that prints its addresses in one line, and ends when its input does.
+    pub(crate) fn of(command: &mut Command) -> anyhow::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("taskset (package util-linux)")?;
         let mut endpoints = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut endpoints)?;

@@ -1,11 +1,12 @@
 //! Benchmarks: the mesh against what it replaces, events, sagas and whole orders against what their engines can do.
 //!
-//! `bench channel` compares a Sinew channel, everything on, with tonic's or with a pair of sidecars. It starts itself again as
-//! server and client processes, each pinned to a core, so that neither side's work is counted as the other's.
+//! `bench channel` compares a Sinew channel, everything on, with those of other makers or with a pair of sidecars. It starts
+//! itself again as server and client processes, each pinned to a core, so that neither side's work is counted as the other's.
 
 mod call;
 mod channel;
 mod drain;
+mod drive;
 mod echo;
 mod events;
 mod faults;
@@ -19,6 +20,7 @@ mod pick;
 mod registry;
 mod relay;
 mod report;
+mod rival;
 mod sagas;
 mod serve;
 mod slow;
@@ -38,7 +40,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A Sinew channel against tonic's balanced one: unary echo of 100 bytes over three endpoints.
+    /// A Sinew channel against tonic's balanced one, or another maker's: unary echo of 100 bytes over three endpoints.
     Channel(channel::Args),
     /// What many endpoints cost: a pick, a change of one of them, memory.
     Pick(pick::Args),

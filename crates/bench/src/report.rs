@@ -1,6 +1,6 @@
 //! Results, as a table for people or as JSON for programs.
 
-use crate::call::Runtime;
+use crate::drive::Runtime;
 use serde::Serialize;
 
 /// One comparison. Ratios are ours over the peer's: throughput above 1 and everything else below 1 is good.

@@ -1,7 +1,10 @@
 //! The service that is called: one unary method that returns its message. Written by hand as tonic would generate it.
 
+mod client;
+
+pub(crate) use client::{EchoClient, Message, SAY, Transport};
+
 use bytes::Bytes;
-use http::uri::PathAndQuery;
 use sinew_client::{BreakerConfig, Config};
 use sinew_core::{
     Access, Idempotency, MethodKind,
@@ -13,19 +16,12 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tonic::{
-    Request, Response, Status,
-    body::Body,
-    client::{Grpc, GrpcService as Channel},
-    codegen::{BoxFuture, StdError},
-    server::UnaryService,
-};
+use tonic::{Request, Response, Status, body::Body, codegen::BoxFuture, server::UnaryService};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 /// The name in the registry.
 pub(crate) const NAME: &str = "echo";
-pub(crate) const SAY: &str = "/bench.Echo/Say";
 
 /// What Sinew's channel knows of it: a default time-out and retries, as a real service has.
 pub(crate) const POLICY: ServicePolicy = ServicePolicy {
@@ -67,32 +63,6 @@ pub(crate) fn without_breakers(config: Config) -> Config {
     Config { breaker: BreakerConfig { failures: 255, rate: None, open_for, all_open_for, probes: 255, successes: 1 }, ..config }
 }
 
-/// A channel that any number of callers may use: Sinew's, or tonic's.
-pub(crate) trait Transport:
-    Channel<Body, ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<T> Transport for T where
-    T: Channel<Body, ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
-
-/// Request and response.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Message {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub(crate) payload: Bytes,
-}
-
 impl Message {
     /// 100 bytes, of which the first eight tell one call from all others.
     pub(crate) fn numbered(id: u64) -> Self {
@@ -104,24 +74,6 @@ impl Message {
     /// What tells the call from others.
     pub(crate) fn id(&self) -> Option<u64> {
         self.payload.first_chunk().map(|id| u64::from_le_bytes(*id))
-    }
-}
-
-/// The generated client's place.
-#[derive(Debug, Clone)]
-pub(crate) struct EchoClient<T> {
-    inner: Grpc<T>,
-}
-
-impl<T: Transport> EchoClient<T> {
-    pub(crate) fn new(channel: T) -> Self {
-        Self { inner: Grpc::new(channel) }
-    }
-
-    pub(crate) async fn say(&mut self, message: Message) -> Result<Response<Message>, Status> {
-        self.inner.ready().await.map_err(|e| Status::unknown(format!("not ready: {}", e.into())))?;
-        let codec = ProstCodec::<Message, Message>::default();
-        self.inner.unary(Request::new(message), PathAndQuery::from_static(SAY), codec).await
     }
 }
 
