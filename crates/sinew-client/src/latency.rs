@@ -13,16 +13,18 @@
 //! A new endpoint, and one whose connection is new or came back from suspicion, begins at the median of the others:
 //! neither shunned nor, as an unknown time of nothing would be, run down. Calls that began before that no longer count.
 //!
-//! All of it is a few atomics: cost and time of the last change are one word, changed by compare-and-exchange.
+//! All of it is a few atomics: cost and time of the last change are one word, changed by compare-and-exchange. `tests/loom` runs
+//! them through every order of two threads' steps.
 
-use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    time::Duration,
+use crate::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
 };
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What failures in a row count for at least.
-const FAILURE: Duration = Duration::from_secs(1);
+pub(crate) const FAILURE: Duration = Duration::from_secs(1);
 
 /// How long what was seen counts, by default. An endpoint that took 200 ms where others take half of one is tried again
 /// after about 6 s, one that had a pause of some milliseconds after 2 s. Longer shuns the better for longer than it takes
@@ -70,7 +72,7 @@ const LAG: u32 = 60_000_000 >> TICK;
 impl Latency {
     /// What is seen fades to 1/e within `decay`.
     pub(crate) fn new(decay: Duration, now: Instant) -> Self {
-        let word = AtomicU64::new(Cost::UNKNOWN.pack());
+        let word = AtomicU64::new(Cost::unknown(0).pack());
         let counter = || AtomicU32::new(0);
         Self {
             word,
@@ -85,9 +87,11 @@ impl Latency {
 
     /// A call is sent.
     pub(crate) fn began(&self, now: Instant) {
-        if self.waiting.fetch_add(1, Relaxed) == 0 {
+        // Told first: whoever sees the call wait must not take the time without any for silence.
+        if self.waiting.load(Relaxed) == 0 {
             self.heard.store(self.tick(now), Relaxed);
         }
+        self.waiting.fetch_add(1, Release);
     }
 
     /// Its headers have come.
@@ -106,6 +110,9 @@ impl Latency {
 
     /// It failed; what its time counts for is told already.
     pub(crate) fn failed(&self, began: Instant, now: Instant) {
+        if self.is_over(self.micros(began)) {
+            return;
+        }
         let again = self.failures.fetch_add(1, Relaxed) > 0;
         let least = if again { FAILURE.as_micros() as f32 } else { 0.0 };
         self.change(began, self.micros(now), |_, old, kept| (2.0 * old * kept).max(least).max(LEAST));
@@ -129,7 +136,13 @@ impl Latency {
         self.since.store(self.micros(now), Relaxed);
         self.failures.store(0, Relaxed);
         self.heard.store(self.tick(now), Relaxed);
-        self.word.store(Cost::UNKNOWN.pack(), Relaxed);
+        // Last: whoever changes this word has seen since when calls count. A swap has its place among their changes.
+        self.word.swap(Cost::unknown(self.tick(now)).pack(), Release);
+    }
+
+    /// Whether a call that began so many microseconds after `zero` is one of what was forgotten.
+    fn is_over(&self, began: u64) -> bool {
+        began < self.since.load(Relaxed)
     }
 
     fn is_known(&self) -> bool {
@@ -148,14 +161,16 @@ impl Latency {
 
     /// Begins with this cost, unless something is known by now.
     pub(crate) fn begin(&self, micros: f32, now: Instant) {
-        let cost = Cost { micros, tick: self.tick(now) };
-        // Known by now: better.
-        let _ = self.word.compare_exchange(Cost::UNKNOWN.pack(), cost.pack(), Relaxed, Relaxed);
+        let (word, cost) = (self.word.load(Relaxed), Cost { micros, tick: self.tick(now) });
+        if Cost::unpack(word).is_unknown() {
+            // Known by now: better.
+            let _ = self.word.compare_exchange(word, cost.pack(), Relaxed, Relaxed);
+        }
     }
 
     /// What one more call must expect, to be compared with other endpoints' load.
     pub(crate) fn load(&self, now: Instant) -> f32 {
-        let waiting = self.waiting.load(Relaxed);
+        let waiting = self.waiting.load(Acquire);
         let tick = self.tick(now);
         let mut cost = self.cost_at(tick).unwrap_or(LEAST).max(LEAST);
         if waiting > 0 {
@@ -168,18 +183,15 @@ impl Latency {
     /// Makes the new cost of what a call took, the old cost, and what share of it is left: microseconds all of them, and so is
     /// `now`, after `zero`.
     fn change(&self, began: Instant, now: u64, new: impl Fn(f32, f32, f32) -> f32) {
-        let began = self.micros(began);
-        if began < self.since.load(Relaxed) {
-            return;
-        }
-        let tick = tick(now);
+        let (began, tick) = (self.micros(began), tick(now));
         let took = now.saturating_sub(began) as f32;
-        let mut word = self.word.load(Relaxed);
-        loop {
+        let mut word = self.word.load(Acquire);
+        // Asked of each word: it may be one of a new connection by now.
+        while !self.is_over(began) {
             let old = Cost::unpack(word);
             let (before, kept) = if old.is_unknown() { (0.0, 0.0) } else { (old.micros, self.kept(old, tick)) };
             let next = Cost { micros: new(took, before, kept), tick };
-            match self.word.compare_exchange_weak(word, next.pack(), Relaxed, Relaxed) {
+            match self.word.compare_exchange_weak(word, next.pack(), Relaxed, Acquire) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
             }
@@ -230,13 +242,16 @@ fn tick(micros: u64) -> u32 {
 }
 
 /// Ticks from the one to the other; none if that was earlier, as seen by a thread whose time is a little older.
-fn after(earlier: u32, later: u32) -> u32 {
+pub(crate) fn after(earlier: u32, later: u32) -> u32 {
     let ticks = later.wrapping_sub(earlier);
     if ticks > u32::MAX - LAG { 0 } else { ticks }
 }
 
 impl Cost {
-    const UNKNOWN: Self = Self { micros: -1.0, tick: 0 };
+    /// Since this tick: another word each time that a cost is forgotten, so that none is taken for an older one.
+    fn unknown(tick: u32) -> Self {
+        Self { micros: -1.0, tick }
+    }
 
     fn is_unknown(self) -> bool {
         self.micros < 0.0
@@ -250,7 +265,3 @@ impl Cost {
         Self { micros: f32::from_bits((word >> 32) as u32), tick: word as u32 }
     }
 }
-
-#[cfg(test)]
-#[path = "latency_tests.rs"]
-mod tests;

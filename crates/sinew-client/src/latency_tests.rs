@@ -1,6 +1,6 @@
 //! What each kind of news does to the cost, in made-up time.
 
-use super::{DECAY, FAILURE, Latency, after, begin_at_the_median};
+use crate::latency::{DECAY, FAILURE, Latency, after, begin_at_the_median};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -112,6 +112,9 @@ fn what_began_before_it_was_forgotten_does_not_count() {
     latency.begin(500.0, frozen + 700 * MS);
     latency.answered(frozen, frozen + 701 * MS);
     assert!(millis(&latency, frozen + 701 * MS) < 0.6, "its answer is one of a time that is over");
+    latency.failed(frozen, frozen + 701 * MS);
+    latency.failed(frozen + 701 * MS, frozen + 702 * MS);
+    assert!(millis(&latency, frozen + 702 * MS) < 1.1, "so is its failure: it is the first");
 }
 
 #[test]

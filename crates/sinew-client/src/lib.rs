@@ -21,10 +21,13 @@ mod error;
 mod fault;
 mod headers;
 mod latency;
+#[cfg(test)]
+mod latency_tests;
 mod message_limit;
 mod method;
 mod observe;
 mod outlier;
+mod places;
 mod request_body;
 mod retry;
 mod snapshot;

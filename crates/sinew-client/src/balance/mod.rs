@@ -297,15 +297,13 @@ fn take(
 impl Pending {
     /// None when as many wait as are allowed.
     fn take(destination: &Arc<Shared>) -> Option<Self> {
-        // Counted first: two calls must not both take the last place. The drop uncounts.
-        let place = Self(destination.clone());
-        (destination.pending.fetch_add(1, Relaxed) < destination.config.limits.max_pending).then_some(place)
+        destination.pending.take(destination.config.limits.max_pending).then(|| Self(destination.clone()))
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Relaxed);
+        self.0.pending.give_back();
     }
 }
 

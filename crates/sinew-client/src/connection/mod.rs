@@ -23,6 +23,7 @@ pub(crate) use driver::{Event, Happened, Spec, run};
 pub(crate) use stream::{Outgoing, Streaming};
 pub use tcp::TcpConnector;
 
+use crate::places::Places;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::sync::{
@@ -36,7 +37,7 @@ use tokio::sync::Notify;
 pub(crate) struct Connection {
     send: SendRequest<Bytes>,
     /// Streams open, counted by us: past the peer's limit h2 would queue unseen and without bound.
-    streams: AtomicUsize,
+    streams: Places,
     /// The peer's `SETTINGS_MAX_CONCURRENT_STREAMS`, kept current by the driver.
     limit: AtomicUsize,
     /// Tells the driver that no new stream will be opened.
@@ -49,19 +50,17 @@ pub(crate) struct Slot(Arc<Connection>);
 
 impl Connection {
     pub(crate) fn new(send: SendRequest<Bytes>, limit: usize) -> Self {
-        Self { send, streams: AtomicUsize::new(0), limit: AtomicUsize::new(limit), retire: Arc::default() }
+        Self { send, streams: Places::default(), limit: AtomicUsize::new(limit), retire: Arc::default() }
     }
 
     /// A place for one stream, if the peer allows another.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Slot> {
-        let slot = Slot(self.clone());
-        // Counted first: two callers must not both take the last place. The slot's drop uncounts.
-        (self.streams.fetch_add(1, Relaxed) < self.limit.load(Relaxed)).then_some(slot)
+        self.streams.take(self.limit.load(Relaxed)).then(|| Slot(self.clone()))
     }
 
     /// Streams open now.
     pub(crate) fn streams(&self) -> usize {
-        self.streams.load(Relaxed)
+        self.streams.taken()
     }
 
     /// No new streams: the connection ends when those it has do.
@@ -72,6 +71,6 @@ impl Connection {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Relaxed);
+        self.0.streams.give_back();
     }
 }

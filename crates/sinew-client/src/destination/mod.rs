@@ -12,6 +12,7 @@ use crate::{
     endpoint::Endpoint,
     latency::Latency,
     method::Methods,
+    places::Places,
     retry::{Budget, Throttle},
     snapshot::Snapshot,
 };
@@ -56,7 +57,7 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     /// Attempts under way, and calls that wait for an endpoint.
     pub(crate) in_flight: Arc<AtomicUsize>,
-    pub(crate) pending: AtomicUsize,
+    pub(crate) pending: Places,
     pub(crate) budget: Budget,
     pub(crate) throttle: Option<Throttle>,
     pub(crate) series: Series,
@@ -89,7 +90,7 @@ impl Destination {
             snapshot: ArcSwap::from_pointee(snapshot),
             changed: Notify::new(),
             in_flight: Arc::default(),
-            pending: AtomicUsize::new(0),
+            pending: Places::default(),
             budget: Budget::new(&config.retry, Instant::now()),
             throttle: policy.and_then(|p| p.throttling).map(Throttle::new),
             series: Series::new(service),

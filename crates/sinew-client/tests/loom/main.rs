@@ -13,6 +13,10 @@ mod sync {
 }
 #[path = "../../src/retry/budget.rs"]
 mod budget;
+#[path = "../../src/latency.rs"]
+mod latency;
+#[path = "../../src/places.rs"]
+mod places;
 #[path = "../../src/breaker/window.rs"]
 mod window;
 #[path = "../../src/breaker/word.rs"]
@@ -20,7 +24,15 @@ mod word;
 
 use budget::Budget;
 use config::{BreakerConfig, RetryConfig};
-use loom::{sync::Arc, thread};
+use latency::{DECAY, Latency};
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+};
+use places::Places;
 use sinew_core::classify::Verdict::{Failure, Success};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -122,5 +134,98 @@ fn the_minimum_of_a_second_is_paid_in_once() {
         let spent = both(spend(budget.clone()), spend(budget.clone()));
         assert!(!(spent.0 && spent.1), "both took the one token of a second");
         assert!(spent.0 || spent.1 || budget.withdraw(later), "nobody has it, and nobody can");
+    });
+}
+
+// === latency ===
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A call that is over.
+fn answered(latency: &Latency, took: Duration, now: Instant) {
+    latency.began(now - took);
+    latency.answered(now - took, now);
+}
+
+#[test]
+fn of_two_calls_that_end_at_once_the_longer_is_remembered() {
+    let zero = Instant::now();
+    let now = zero + 100 * MS;
+    loom::model(move || {
+        let latency = Arc::new(Latency::new(DECAY, zero));
+        let end = |latency: Arc<Latency>, took| move || answered(&latency, took, now);
+        both(end(latency.clone(), MS), end(latency.clone(), 20 * MS));
+        let cost = latency.cost(now).expect("known");
+        assert!((19_990.0..=20_000.0).contains(&cost), "{cost} µs");
+        assert!(latency.load(now) <= cost, "nobody waits any more");
+    });
+}
+
+#[test]
+fn a_call_of_an_old_connection_tells_nothing_of_a_new_one() {
+    let zero = Instant::now();
+    let (began, now) = (zero + 50 * MS, zero + 100 * MS);
+    for known in [false, true] {
+        loom::model(move || {
+            let latency = Arc::new(Latency::new(DECAY, zero));
+            if known {
+                answered(&latency, MS, began);
+            }
+            latency.began(began);
+            let (end, connect) = (latency.clone(), latency.clone());
+            both(move || end.answered(began, now), move || connect.forget(now));
+            assert_eq!(latency.cost(now), None, "known before: {known}");
+        });
+    }
+}
+
+#[test]
+fn a_first_call_beside_the_median_is_not_lost() {
+    let zero = Instant::now();
+    let now = zero + 100 * MS;
+    loom::model(move || {
+        let latency = Arc::new(Latency::new(DECAY, zero));
+        let (end, begin) = (latency.clone(), latency.clone());
+        both(move || answered(&end, 20 * MS, now), move || begin.begin(1.0, now));
+        assert_eq!(latency.cost(now), Some(20_000.0));
+    });
+}
+
+#[test]
+fn an_endpoint_that_nobody_called_for_long_is_not_taken_for_silent() {
+    let zero = Instant::now();
+    let now = zero + Duration::from_secs(3_600);
+    loom::model(move || {
+        let latency = Arc::new(Latency::new(DECAY, zero));
+        let (call, look) = (latency.clone(), latency.clone());
+        let ((), load) = {
+            let (call, look) = (thread::spawn(move || call.began(now)), thread::spawn(move || look.load(now)));
+            (call.join().expect("it ends"), look.join().expect("it ends"))
+        };
+        assert!(load <= 2.0, "one waits, since now: {load}");
+    });
+}
+
+// === places ===
+
+#[test]
+fn the_last_place_is_taken_by_one_and_never_lost() {
+    loom::model(|| {
+        let (places, inside) = (Arc::new(Places::default()), Arc::new(AtomicUsize::new(0)));
+        let visit = |places: Arc<Places>, inside: Arc<AtomicUsize>| {
+            move || {
+                let taken = places.take(1);
+                if taken {
+                    assert_eq!(inside.fetch_add(1, Relaxed), 0, "two have the only place");
+                    inside.fetch_sub(1, Relaxed);
+                    places.give_back();
+                }
+                taken
+            }
+        };
+        let taken = both(visit(places.clone(), inside.clone()), visit(places.clone(), inside.clone()));
+        assert!(taken.0 || taken.1, "nobody had it");
+        assert_eq!(places.taken(), 0);
+        assert!(places.take(1), "it was lost");
     });
 }
