@@ -8,7 +8,7 @@
 //! gRPC's own services, health and reflection, are neither refused nor counted: a server that fails its health check because
 //! it is busy leaves its load to others who are busy too.
 
-use crate::{Limits, adaptive::Adaptive};
+use crate::{Limits, adaptive::Adaptive, under_way::UnderWay};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use sinew_core::{Criticality, MethodKind, Policies, ServiceName, criticality, stats::Registry};
 use std::{
@@ -16,7 +16,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -60,7 +60,7 @@ pub(crate) struct AdmissionLayer(Arc<Door>);
 /// Who is in, and who may come in.
 #[derive(Debug)]
 struct Door {
-    calls: AtomicUsize,
+    calls: UnderWay,
     limit: usize,
     latency: Option<Latency>,
     /// By class.
@@ -89,7 +89,7 @@ impl AdmissionLayer {
             let gauge = Registry::global().gauge("server_calls_limit", vec![service()]);
             Latency { adaptive: Adaptive::new(settings, limits.calls, unary.len(), gauge), unary, start: Instant::now() }
         });
-        Self(Arc::new(Door { calls: AtomicUsize::new(0), limit: limits.calls, latency, refused }))
+        Self(Arc::new(Door { calls: UnderWay::default(), limit: limits.calls, latency, refused }))
     }
 }
 
@@ -99,17 +99,18 @@ impl Door {
         if path.starts_with(INFRASTRUCTURE) {
             return Ok(None);
         }
-        let mut place = Place { under_way: self.calls.fetch_add(1, Relaxed) + 1, door: self.clone(), timed: None };
         let limit = self.latency.as_ref().map_or(self.limit, |latency| latency.adaptive.limit());
-        // Headers are looked at only where it makes a difference.
-        if place.under_way > places(limit, Criticality::Sheddable) {
-            let class = class(request.headers());
-            if place.under_way > places(limit, class) {
-                return Err(class);
+        let under_way = self.calls.enter(|count| {
+            // Headers are looked at only where it makes a difference.
+            if count <= places(limit, Criticality::Sheddable) {
+                return Ok(());
             }
-        }
+            let class = class(request.headers());
+            if count <= places(limit, class) { Ok(()) } else { Err(class) }
+        })?;
+        let mut place = Place { door: self.clone(), timed: None };
         if let Some(latency) = &self.latency {
-            latency.adaptive.admitted(place.under_way);
+            latency.adaptive.admitted(under_way);
             place.timed = latency.unary.get(path).map(|method| (*method, latency.start.elapsed()));
         }
         Ok(Some(place))
@@ -131,27 +132,34 @@ impl Door {
 /// A place among the calls under way.
 struct Place {
     door: Arc<Door>,
-    /// How many there were with this one.
-    under_way: usize,
-    /// Method and begin, where the time counts.
+    /// Method and begin, where the time counts and has not been told.
     timed: Option<(usize, Duration)>,
 }
 
 impl Place {
     /// The call was answered, with these headers.
-    fn answered(self, headers: &HeaderMap) {
+    fn answered(mut self, headers: &HeaderMap) {
         // Of a unary call's answer the status is among the headers only if it is an error.
-        if let (Some((method, began)), Some(latency), false) = (self.timed, &self.door.latency, headers.contains_key("grpc-status"))
+        if let (Some((method, began)), Some(latency), false) =
+            (self.timed.take(), &self.door.latency, headers.contains_key("grpc-status"))
         {
-            let others = self.door.calls.load(Relaxed).saturating_sub(1);
-            latency.adaptive.succeeded(method, began, latency.start.elapsed(), others);
+            latency.adaptive.succeeded(method, began, latency.start.elapsed(), self.others());
         }
+    }
+
+    /// How many are under way beside this one.
+    fn others(&self) -> usize {
+        self.door.calls.count().saturating_sub(1)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.door.calls.fetch_sub(1, Relaxed);
+        // Not answered: its caller has gone, or its time was up.
+        if let (Some((method, began)), Some(latency)) = (self.timed, &self.door.latency) {
+            latency.adaptive.given_up(method, began, latency.start.elapsed(), self.others());
+        }
+        self.door.calls.leave();
     }
 }
 

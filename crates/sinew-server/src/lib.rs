@@ -25,6 +25,8 @@ mod registration;
 mod serve;
 mod server;
 mod stack;
+mod sync;
+mod under_way;
 
 /// What a service's answers can become; axum's trait under the server's name.
 pub use axum::response::IntoResponse;

@@ -27,6 +27,9 @@
 //! - **Probe** lowers a limit in use so far that nobody waits, now and then and for one window, so that a baseline which was
 //!   measured under load comes down. (Envoy: the minRTT window.)
 //!
+//! A call whose caller gave up would have taken longer, so it counts as slow once it has taken longer than others do. What is
+//! done is what succeeds. Where hardly anything does a window does not wait for successes: there is nothing to lose.
+//!
 //! <https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/adaptive_concurrency_filter>,
 //! <https://netflixtechblog.medium.com/performance-under-load-3e6fa9a60581>
 //!
@@ -34,7 +37,7 @@
 
 use super::{
     AdaptiveConcurrency,
-    window::{Calls, Next, Window},
+    window::{Calls, Next, Window, is_futile},
 };
 use std::time::Duration;
 
@@ -150,18 +153,19 @@ impl Gradient {
         &self.settings
     }
 
-    /// Whether so many calls allow a judgement.
-    pub(super) fn enough(&self, calls: u32) -> bool {
-        calls
-            >= match self.phase {
-                Phase::Free | Phase::Limited => CALLS,
-                Phase::Hold { .. } | Phase::Cut { .. } | Phase::Probe { .. } => CALLS_TO_COMPARE,
+    /// Whether so many calls that succeeded, and that were given up, allow a judgement.
+    pub(super) fn enough(&self, succeeded: u32, given_up: u32) -> bool {
+        match self.phase {
+            Phase::Free | Phase::Limited => succeeded + given_up >= CALLS,
+            Phase::Hold { .. } | Phase::Cut { .. } | Phase::Probe { .. } => {
+                succeeded >= CALLS_TO_COMPARE || given_up >= CALLS_TO_COMPARE && is_futile(succeeded, given_up)
             }
+        }
     }
 
     /// Judges one window.
     pub(super) fn judge(&mut self, window: &Window<'_>) -> Next {
-        let (inflation, took) = self.inflation(window.calls);
+        let (inflation, took) = self.inflation(window);
         let elapsed = window.at.saturating_sub(self.last);
         self.last = window.at;
         let rate = window.ended as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
@@ -205,14 +209,24 @@ impl Gradient {
     }
 
     /// Octaves by which calls took longer than their methods' do at rest, and what they took.
-    fn inflation(&mut self, calls: &[Calls]) -> (f64, f64) {
-        let (mut count, mut inflation, mut took) = (0.0, 0.0, 0.0);
-        for (baseline, calls) in self.baselines.iter_mut().zip(calls).filter(|(_, calls)| calls.count > 0) {
-            let weight = f64::from(calls.count);
-            if baseline.windows == 0 {
-                *baseline = Baseline { took: calls.took, windows: 1 };
+    fn inflation(&mut self, window: &Window<'_>) -> (f64, f64) {
+        let mut calls = Vec::with_capacity(2 * self.baselines.len());
+        for (method, succeeded) in window.calls.iter().enumerate().filter(|(_, calls)| calls.count > 0) {
+            if self.baselines[method].windows == 0 {
+                self.baselines[method] = Baseline { took: succeeded.took, windows: 1 };
             }
-            inflation += weight * (calls.took - baseline.took);
+            calls.push((method, succeeded));
+        }
+        // A call that was given up would have taken longer: that says something once it has taken longer than others do.
+        let telling = |(method, calls): &(usize, &Calls)| {
+            let baseline = self.baselines[*method];
+            calls.count > 0 && baseline.windows > 0 && calls.took > baseline.took
+        };
+        calls.extend(window.given_up.iter().enumerate().filter(telling));
+        let (mut count, mut inflation, mut took) = (0.0, 0.0, 0.0);
+        for (method, calls) in calls {
+            let weight = f64::from(calls.count);
+            inflation += weight * (calls.took - self.baselines[method].took);
             took += weight * calls.took;
             count += weight;
         }

@@ -1,6 +1,6 @@
 //! The limit before a simulated server: workers, one queue, calls that come at random, all in made-up time.
 
-use super::{Adaptive, AdaptiveConcurrency, packed};
+use super::{Adaptive, AdaptiveConcurrency, limit::packed};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
@@ -12,7 +12,7 @@ use std::{
 const MOST: usize = 10_000;
 
 /// Calls with exponential times between arrivals. What they take is Erlang-4, whose standard deviation is half its mean, or of a
-/// heavy tail: one in ten takes 24 times as long as the others.
+/// Calls with exponential times between arrivals. What they take is [`Times`].
 struct Server {
     adaptive: Adaptive,
     seed: u64,
@@ -26,18 +26,34 @@ struct Server {
     offered: f64,
     /// By method: its share of the calls, what its work takes, and how long it waits for others without a worker (seconds).
     methods: Vec<(f64, f64, f64)>,
-    heavy: bool,
+    times: Times,
+    /// Callers give up after so many seconds.
+    patience: f64,
     queue: VecDeque<(usize, f64)>,
-    /// Ends of calls: time in ns, method, begin in ns, whether it holds a worker.
-    ends: BinaryHeap<Reverse<(u64, usize, u64, bool)>>,
+    ends: BinaryHeap<Reverse<End>>,
     under_way: usize,
     seen: Seen,
+}
+
+/// When a call ends, in ns, its method, when it began, whether it holds a worker, and whether its caller gives up then.
+type End = (u64, usize, u64, bool, bool);
+
+/// How what calls take is spread.
+#[derive(Debug, Clone, Copy)]
+enum Times {
+    /// Not at all: where callers give up, either all are in time or none.
+    Even,
+    /// Erlang-4, whose standard deviation is half its mean.
+    Erlang,
+    /// One in ten takes 24 times as long as the others.
+    Heavy,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
     served: usize,
     refused: usize,
+    given_up: usize,
     latencies: Vec<f64>,
 }
 
@@ -60,7 +76,8 @@ impl Server {
             busy: 0,
             offered,
             methods: methods.to_vec(),
-            heavy: false,
+            times: Times::Erlang,
+            patience: f64::MAX,
             queue: VecDeque::new(),
             ends: BinaryHeap::new(),
             under_way: 0,
@@ -82,11 +99,14 @@ impl Server {
     }
 
     fn service(&mut self, mean: f64) -> f64 {
-        if self.heavy {
-            let share = if self.random() < 0.9 { 0.3 } else { 7.3 };
-            return self.exponential(mean * share);
+        match self.times {
+            Times::Even => mean,
+            Times::Erlang => (0..4).map(|_| self.exponential(mean / 4.0)).sum(),
+            Times::Heavy => {
+                let share = if self.random() < 0.9 { 0.3 } else { 7.3 };
+                self.exponential(mean * share)
+            }
         }
-        (0..4).map(|_| self.exponential(mean / 4.0)).sum()
     }
 
     fn work(&mut self) {
@@ -99,7 +119,8 @@ impl Server {
     }
 
     fn end(&mut self, after: f64, method: usize, began: f64, worker: bool) {
-        self.ends.push(Reverse((((self.now + after) * 1e9) as u64, method, (began * 1e9) as u64, worker)));
+        let (end, patience) = (self.now + after, began + self.patience);
+        self.ends.push(Reverse(((end.min(patience) * 1e9) as u64, method, (began * 1e9) as u64, worker, end > patience)));
     }
 
     fn arrive(&mut self) {
@@ -126,23 +147,39 @@ impl Server {
         }
     }
 
+    fn give_up(&mut self, method: usize, began: f64) {
+        self.under_way -= 1;
+        self.seen.given_up += 1;
+        let [began, now] = [began, self.now].map(Duration::from_secs_f64);
+        self.adaptive.given_up(method, began, now, self.under_way);
+    }
+
     /// Lets time pass; what was seen meanwhile.
     fn run(&mut self, seconds: f64) -> Seen {
         let until = self.now + seconds;
         loop {
             let end = self.ends.peek().map_or(f64::MAX, |Reverse((at, ..))| *at as f64 / 1e9);
-            if end.min(self.next_arrival) > until {
+            let gone = self.queue.front().map_or(f64::MAX, |(_, began)| began + self.patience);
+            if end.min(gone).min(self.next_arrival) > until {
                 self.now = until;
                 return std::mem::take(&mut self.seen);
             }
-            if end <= self.next_arrival {
-                let Some(Reverse((at, method, began, worker))) = self.ends.pop() else { continue };
+            if gone < end.min(self.next_arrival) {
+                self.now = gone;
+                let Some((method, began)) = self.queue.pop_front() else { continue };
+                self.give_up(method, began);
+            } else if end <= self.next_arrival {
+                let Some(Reverse((at, method, began, worker, given_up))) = self.ends.pop() else { continue };
                 self.now = end;
                 self.busy -= usize::from(worker);
-                self.under_way -= 1;
-                self.seen.served += 1;
-                self.seen.latencies.push((at - began) as f64 / 1e9);
-                self.adaptive.succeeded(method, Duration::from_nanos(began), Duration::from_nanos(at), self.under_way);
+                if given_up {
+                    self.give_up(method, began as f64 / 1e9);
+                } else {
+                    self.under_way -= 1;
+                    self.seen.served += 1;
+                    self.seen.latencies.push((at - began) as f64 / 1e9);
+                    self.adaptive.succeeded(method, Duration::from_nanos(began), Duration::from_nanos(at), self.under_way);
+                }
                 self.work();
             } else {
                 self.now = self.next_arrival;
@@ -172,6 +209,45 @@ fn under_three_times_the_load_nearly_all_work_is_done_and_nobody_waits_long() {
         assert!(goodput >= 0.9, "{workers} workers: {goodput:.3} of capacity");
         assert!(p99 <= work * 6.0, "{workers} workers: p99 {p99:.4} s of {work} s");
     }
+}
+
+/// Then hardly any call succeeds, and those that do are the quick ones.
+#[test]
+fn callers_who_give_up_are_noticed() {
+    for (workers, work, patience) in [(4, 0.01, 0.25), (8, 0.01, 0.25), (64, 0.02, 0.25), (200, 0.1, 1.0)] {
+        for times in [Times::Even, Times::Erlang] {
+            let capacity = workers as f64 / work;
+            let mut server = Server::new(workers, capacity / 2.0, &[(1.0, work, 0.0)]);
+            (server.times, server.patience) = (times, patience);
+            server.run(10.0);
+            server.offered = capacity * 3.0;
+            server.run(15.0);
+            let seen = server.run(40.0);
+            let goodput = seen.served as f64 / 40.0 / capacity;
+            assert!(goodput >= 0.9, "{workers} workers, {times:?}: {goodput:.3} of capacity");
+        }
+    }
+}
+
+#[test]
+fn a_dependency_too_slow_for_most_callers_still_serves_the_others() {
+    let mut server = Server::new(1, 2_000.0, &[(1.0, 0.0, 0.01)]);
+    server.patience = 0.05;
+    server.run(20.0);
+    // A seventh is done in time, however many are let in.
+    server.methods[0].2 = 0.1;
+    let change = server.run(30.0);
+    assert!(change.refused * 20 <= change.served + change.given_up, "{} refused", change.refused);
+    let seen = server.run(60.0);
+    assert_eq!((seen.refused, server.adaptive.limit()), (0, MOST), "{} served", seen.served);
+    // None is: whether they are refused or wait in vain is the same, and must be over when it is.
+    server.methods[0].2 = 2.0;
+    server.run(60.0);
+    server.methods[0].2 = 0.01;
+    let recovery = server.run(5.0);
+    assert!(recovery.served >= 9_000, "{} of 10,000 served", recovery.served);
+    server.run(15.0);
+    assert_eq!((server.run(10.0).refused, server.adaptive.limit()), (0, MOST));
 }
 
 #[test]
@@ -211,10 +287,12 @@ fn the_limit_follows_capacity_down_and_up_again() {
 fn steady_load_that_can_be_borne_is_never_refused() {
     for (workers, work) in SIZES {
         let capacity = workers as f64 / work;
-        for (share, heavy) in [(0.01, false), (0.3, false), (0.7, false), (0.3, true), (0.7, true)] {
+        for (share, times) in
+            [(0.01, Times::Erlang), (0.3, Times::Erlang), (0.7, Times::Erlang), (0.3, Times::Heavy), (0.7, Times::Heavy)]
+        {
             for seed in 0..6 {
                 let mut server = Server::new(workers, capacity * share, &[(0.7, work * 0.2, 0.0), (0.3, work * 2.0, 0.0)]);
-                (server.seed, server.heavy) = (seed, heavy);
+                (server.seed, server.times) = (seed, times);
                 let seen = server.run(20.0);
                 let (limit, served) = (server.adaptive.limit(), seen.served);
                 assert_eq!((seen.refused, limit), (0, MOST), "seed {seed}, {workers} workers at {share}, served {served}");
@@ -235,10 +313,10 @@ fn other_work_is_not_taken_for_load() {
 
 #[test]
 fn a_dependency_that_gets_slow_leaves_no_limit_behind() {
-    for heavy in [false, true] {
+    for times in [Times::Erlang, Times::Heavy] {
         // Nothing is worked on here: calls wait for somebody else, without any bound of our own.
         let mut server = Server::new(1, 2_000.0, &[(1.0, 0.0, 0.01)]);
-        server.heavy = heavy;
+        server.times = times;
         server.run(20.0);
         for wait in [0.1, 2.0, 0.01] {
             server.methods[0].2 = wait;
@@ -299,4 +377,13 @@ fn times_are_added_as_logarithms() {
         let exact = (nanos as f64).log2();
         assert!(log <= exact && exact - log < 0.1, "{nanos}: {log} for {exact}");
     }
+}
+
+#[test]
+fn a_window_with_too_few_calls_goes_on() {
+    let adaptive = Adaptive::new(AdaptiveConcurrency::default(), MOST, 1, Arc::default());
+    let at = Duration::from_millis;
+    adaptive.succeeded(0, at(140), at(150), 1);
+    adaptive.given_up(0, at(140), at(170), 1);
+    assert_eq!(adaptive.counted(), 2);
 }

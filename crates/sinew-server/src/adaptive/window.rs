@@ -11,14 +11,29 @@ pub(super) struct Calls {
     pub(super) took: f64,
 }
 
+/// So many calls given up for each that succeeds are work for nobody.
+const FUTILE: u32 = 20;
+
+/// Whether hardly any call succeeds before its caller gives up.
+pub(super) fn is_futile(succeeded: u32, given_up: u32) -> bool {
+    given_up / FUTILE >= succeeded
+}
+
+/// How many there are, of all methods.
+pub(super) fn count(calls: &[Calls]) -> u32 {
+    calls.iter().map(|calls| calls.count).sum()
+}
+
 /// What a window has shown.
 #[derive(Debug)]
 pub(super) struct Window<'a> {
     /// When it ended.
     pub(super) at: Duration,
-    /// By method.
+    /// By method, those that succeeded.
     pub(super) calls: &'a [Calls],
-    /// How many ended, those not among [`calls`](Self::calls) included.
+    /// By method, those whose callers gave up. They would have taken longer.
+    pub(super) given_up: &'a [Calls],
+    /// How many succeeded, those not among [`calls`](Self::calls) included.
     pub(super) ended: u64,
     /// Most calls under way.
     pub(super) in_flight: usize,
