@@ -5,7 +5,7 @@
 
 use super::{
     echo::Kind,
-    settings::{ATTEMPTS, Bounds, TIMEOUT},
+    settings::{ATTEMPTS, Bounds, RETRYABLE, TIMEOUT},
     world::{CALLERS, Call, End, Harm, How, Ledger, Spell},
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_millis(5);
 /// Why a call must succeed.
 const QUIET: &str = "nobody's calls fail without harm to a server";
 const DRAINED: &str = "nobody's calls fail because a server drains";
-const REPEATED: &str = "what may be repeated survives fewer losses than it has attempts";
+const REPEATED: &str = "what may be repeated survives fewer faults than it has attempts";
 
 /// How often each of these was put to the test.
 pub(super) type Tested = BTreeMap<&'static str, usize>;
@@ -88,7 +88,8 @@ impl Review<'_> {
     // === whether ===
 
     /// Two promises. With nothing that can lose a call, every call succeeds, whoever drains and whatever the registry says. With
-    /// harm to fewer servers, or less often, than it has attempts, a call that may be repeated succeeds.
+    /// harm to fewer servers, or less often, than it has attempts, a call that may be repeated succeeds. Such harm is what is lost,
+    /// and what fails with a code that is retried; a server that is slow takes the time that further attempts would need.
     fn success(&self, call: &Call, end: &End, tested: &mut Tested) -> Option<String> {
         let How::Failed(code, message) = &end.how else {
             self.count(call, end, tested);
@@ -111,19 +112,21 @@ impl Review<'_> {
         if call.timeout < TIMEOUT || !self.has_good(call.caller, call.begun, end.at) {
             return None;
         }
-        let (mut lost, mut away) = (0, false);
+        let (mut faults, mut away) = (0, false);
         for spell in self.ledger.spells.iter().filter(|spell| spell.concerns(call.caller)) {
             match spell.harm {
-                Harm::Slow | Harm::Fails(_) if spell.meets(call.begun, end.at, Duration::ZERO) => return None,
-                Harm::Lost => lost += usize::from(spell.meets(call.begun, end.at, self.bounds.connected)),
+                Harm::Lost => faults += usize::from(spell.meets(call.begun, end.at, self.bounds.connected)),
                 Harm::Away => away |= spell.meets(call.begun, end.at, Duration::ZERO),
+                // Each attempt goes to another server: one that fails costs one of them.
+                Harm::Fails(RETRYABLE) => faults += usize::from(spell.meets(call.begun, end.at, Duration::ZERO)),
+                Harm::Slow | Harm::Fails(_) if spell.meets(call.begun, end.at, Duration::ZERO) => return None,
                 Harm::Slow | Harm::Fails(_) => {}
             }
         }
-        match (lost, call.kind) {
+        match (faults, call.kind) {
             (0, _) if away => Some(DRAINED),
             (0, _) => Some(QUIET),
-            (1.., Kind::Get) if lost < ATTEMPTS && end.refused == 0 => Some(REPEATED),
+            (1.., Kind::Get) if faults < ATTEMPTS && end.refused == 0 => Some(REPEATED),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use sinew_client::{BreakerConfig, Config, ConnectionConfig, RetryConfig};
 use sinew_core::{Policies, Rng, ServiceName, policy::ServicePolicy};
 use sinew_server::Limits;
 use std::time::Duration;
+use tonic::Code;
 
 /// By how much everything is quicker here.
 pub(super) const SCALE: u32 = 10;
@@ -15,6 +16,9 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Attempts of a call that may be repeated.
 pub(super) const ATTEMPTS: usize = 3;
+
+/// What is retried, beside what no server has seen.
+pub(super) const RETRYABLE: Code = Code::Unavailable;
 
 /// Few enough that amplification is seen.
 const RETRIES_PER_SECOND: u32 = 1;
