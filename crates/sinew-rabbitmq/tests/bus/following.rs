@@ -1,7 +1,7 @@
 //! Consumers: new, late, dead and frozen ones.
 
 use crate::{
-    freezer::{Freezer, apart},
+    freezer::{Apart, Freezer},
     stage::Stage,
     world::{Copies, Replica, SOON, config, settled},
 };
@@ -123,11 +123,7 @@ pub(crate) async fn what_was_not_acknowledged_comes_again_and_has_no_effect(stag
 pub(crate) async fn a_frozen_consumer_disturbs_nothing(stage: Stage) {
     let world = &stage.world;
     let _relay = stage.relay("a");
-    let mut freezer = Freezer::new();
-    let (url, publisher, bus) = (world.url().to_owned(), world.publisher.clone(), stage.bus.clone());
-    let clock = world.clock.clone();
-    freezer.run(async move {
-        let (db, publication) = apart(&url).await;
+    let mut freezer = Freezer::run(&stage, |Apart { publisher, db, publication, bus, clock }| {
         let server = EventsServer::new(&publisher, Arc::new(publication), clock.clone());
         let feed = bus.feed(&publisher, Arc::new(MeshFeed::new(server.service())));
         let shared: (_, Arc<dyn Rng>) = (clock, Arc::new(SharedRng::seeded(3)));

@@ -1,8 +1,9 @@
 //! Processes that are stopped and go on later, in one process.
 
-use crate::world::Replica;
-use sinew_core::BoxFuture;
+use crate::{stage::Stage, world::Replica};
+use sinew_core::{BoxFuture, Clock};
 use sinew_events::{NewEvent, Outbox, Owned, PublicationError, SqlPublication};
+use sinew_rabbitmq::Bus;
 use sinew_sql::Db;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
@@ -15,17 +16,28 @@ pub(crate) struct Freezer {
     thaw: Option<std::sync::mpsc::Sender<()>>,
 }
 
-impl Freezer {
-    pub(crate) fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self { runtime: Some(runtime), thaw: None }
-    }
+/// What it runs on: connections of its own to the world's database. Who freezes with a shared one in hand would freeze others too.
+pub(crate) struct Apart {
+    pub(crate) publisher: String,
+    pub(crate) db: Db,
+    pub(crate) publication: SqlPublication,
+    pub(crate) bus: Bus,
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
-    pub(crate) fn run<F: Future<Output = Replica> + Send + 'static>(&self, start: F) {
-        self.runtime.as_ref().expect("not dropped").spawn(async move {
-            let _running = start.await;
+impl Freezer {
+    /// Starts it, apart.
+    pub(crate) fn run(stage: &Stage, start: impl FnOnce(Apart) -> Replica + Send + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (url, publisher) = (stage.world.url().to_owned(), stage.world.publisher.clone());
+        let (bus, clock) = (stage.bus.clone(), stage.world.clock.clone());
+        runtime.spawn(async move {
+            let db = Db::open(&url, 2).await.unwrap();
+            let publication = SqlPublication::new(db.clone(), Outbox::default(), Arc::new(Nothing));
+            let _running = start(Apart { publisher, db, publication, bus, clock });
             std::future::pending::<()>().await
         });
+        Self { runtime: Some(runtime), thaw: None }
     }
 
     /// Freezes it where it holds no lock of this database, and waits for none: SQLite cannot take one away from who is frozen.
@@ -76,12 +88,6 @@ impl Drop for Freezer {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Connections of its own to the world's database: who freezes with a shared one in hand would freeze others too.
-pub(crate) async fn apart(url: &str) -> (Db, SqlPublication) {
-    let db = Db::open(url, 2).await.unwrap();
-    (db.clone(), SqlPublication::new(db, Outbox::default(), Arc::new(Nothing)))
 }
 
 /// A publisher that owns nothing yet.

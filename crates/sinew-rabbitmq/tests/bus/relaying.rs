@@ -1,7 +1,7 @@
 //! Relays: dead, frozen, fenced and late ones.
 
 use crate::{
-    freezer::{Freezer, apart},
+    freezer::{Apart, Freezer},
     stage::Stage,
     world::{Replica, SOON, config, settled},
 };
@@ -41,11 +41,7 @@ pub(crate) async fn a_dead_relay_is_followed_by_another(stage: Stage) {
 pub(crate) async fn a_frozen_relay_disturbs_nothing(stage: Stage) {
     let world = &stage.world;
     let _replica = stage.replica("a");
-    let mut freezer = Freezer::new();
-    let (url, publisher, bus) = (world.url().to_owned(), world.publisher.clone(), stage.bus.clone());
-    let clock = world.clock.clone();
-    freezer.run(async move {
-        let (db, publication) = apart(&url).await;
+    let mut freezer = Freezer::run(&stage, |Apart { publisher, db, publication, bus, clock }| {
         let checkpoint = Arc::new(SqlCheckpoint::of_bus(db, &publisher, clock));
         let rng = Arc::new(SharedRng::seeded(5));
         let relay = bus.relay((&publisher, "frozen"), Arc::new(publication), checkpoint, config(), rng);
