@@ -7,7 +7,7 @@ use crate::{
 use http::Request;
 use sinew_client::{Channel, Client, Config, Ports};
 use sinew_core::{Policies, ServiceName};
-use sinew_server::{Identity, Limits, Server};
+use sinew_server::{AdaptiveConcurrency, Identity, Limits, Server};
 use std::{
     convert::Infallible,
     fs::File,
@@ -39,6 +39,9 @@ pub(super) struct Options {
     /// Calls let in at once; the server's default without it.
     #[arg(long, requires = "mesh")]
     calls: Option<usize>,
+    /// And as many as latency allows.
+    #[arg(long, requires = "mesh")]
+    adaptive: bool,
     /// What a call takes, in milliseconds.
     #[arg(long, requires = "at_once")]
     work: Option<u64>,
@@ -83,6 +86,7 @@ async fn run(listener: TcpListener, options: Options) -> anyhow::Result<()> {
     config.limits = Limits {
         connection_age: options.age.map(Duration::from_secs_f64),
         calls: options.calls.unwrap_or(default.calls),
+        adaptive: options.adaptive.then(AdaptiveConcurrency::default),
         ..default
     };
     config.policies = Arc::new(Policies::resolve(&[POLICY])?);
