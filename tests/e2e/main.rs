@@ -11,6 +11,7 @@ mod faults;
 mod load;
 mod operator;
 mod orders;
+mod registry_away;
 mod registry_loss;
 mod rest;
 mod shop;

@@ -1,10 +1,14 @@
 //! Where the client process finds the endpoints: in Consul, through the mesh's own watch, or in a list.
 
 use crate::echo::NAME;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use sinew_consul::{Consul, Settings};
-use sinew_core::{Discover, Endpoint, FixedList, Register, Registered, Registration, ServiceName};
-use std::{net::SocketAddr, sync::Arc};
+use sinew_core::{Discover, Endpoint, FixedList, Register, Registered, Registration, ServiceName, Standing};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+/// The registry is there before the benchmark is.
+const REGISTER: Duration = Duration::from_secs(10);
 
 /// The registry at this address (as in `CONSUL_HTTP_ADDR`).
 pub(crate) fn consul(address: &str) -> anyhow::Result<Consul> {
@@ -37,7 +41,11 @@ pub(crate) async fn register(consul: &Consul, list: &[SocketAddr], check: Socket
             tags: Vec::new(),
             meta: Default::default(),
         };
-        registered.push(consul.register(registration).await?);
+        let endpoint = consul.register(registration);
+        let mut standing = endpoint.standing();
+        let taken = timeout(REGISTER, standing.wait_for(|s| *s == Standing::Registered)).await.is_ok_and(|seen| seen.is_ok());
+        ensure!(taken, "{at} is not registered within {REGISTER:?}: {:?}", standing.borrow());
+        registered.push(endpoint);
     }
     Ok(registered)
 }

@@ -36,6 +36,22 @@ pub enum ApiError {
     Unusable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl ApiError {
+    /// Whether the agent heard us and said no, so that asking again helps only when somebody has changed something. One that
+    /// cannot be reached, is busy (408, 429) or in trouble (5xx) has not said no.
+    pub fn refuses(&self) -> bool {
+        matches!(self, Self::Answered { code: 400..=499, .. }) && !matches!(self, Self::Answered { code: 408 | 429, .. })
+    }
+
+    /// What the agent said; our own words where it said nothing.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Answered { message, .. } if !message.is_empty() => message.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<ClientError> for ApiError {
     fn from(error: ClientError) -> Self {
         match error {

@@ -1,7 +1,7 @@
 //! The handle of one agent: what the mesh discovers and registers through.
 
 use crate::{ApiError, Service, Settings, api::Api, catalogue, registrar, watch};
-use sinew_core::{BoxFuture, Discover, Register, RegisterError, Registered, Registration, ServiceName, Snapshot};
+use sinew_core::{Discover, Register, Registered, Registration, ServiceName, Snapshot};
 use std::{
     collections::HashMap,
     fmt,
@@ -110,8 +110,8 @@ async fn run(inner: Weak<Inner>, api: Arc<Api>, service: ServiceName, sender: Se
 }
 
 impl Register for Consul {
-    fn register(&self, registration: Registration) -> BoxFuture<'_, Result<Box<dyn Registered>, RegisterError>> {
-        Box::pin(registrar::register(self.inner.api.clone(), registration))
+    fn register(&self, registration: Registration) -> Box<dyn Registered> {
+        registrar::register(self.inner.api.clone(), &registration)
     }
 }
 

@@ -32,7 +32,7 @@ async fn an_instance_is_seen_survives_a_forgetful_agent_drains_and_leaves() {
     let mut watch = consul.watch(&registration().service);
     until(&mut watch, "an answer", |s| s.state == State::Known && s.endpoints.is_empty()).await;
 
-    let registered = consul.register(registration()).await.unwrap();
+    let registered = consul.register(registration());
     until(&mut watch, "registered and passing", |s| s.endpoints.iter().any(|e| e.health == Health::Passing)).await;
     assert_eq!(watch.borrow().endpoints[0].zone.as_deref(), Some("a"));
     assert!(consul.services().await.unwrap().iter().any(|s| s.name == "order"));

@@ -32,7 +32,7 @@ pub use discover::{Discover, FixedList, Snapshot, State};
 pub use endpoint::{Endpoint, Health};
 pub use name::{InvalidName, ServiceName};
 pub use policy::{Access, Idempotency, MethodKind, Policies};
-pub use register::{Register, RegisterError, Registered, Registration};
+pub use register::{Register, RegisterError, Registered, Registration, Standing};
 pub use rng::{Rng, SharedRng};
 
 /// A boxed future: what the object-safe ports return.

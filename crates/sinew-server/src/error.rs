@@ -20,7 +20,7 @@ pub enum Error {
     /// The descriptor set for reflection is malformed.
     #[error("the descriptor set for reflection is malformed")]
     Reflection(#[source] tonic_reflection::server::Error),
-    /// The registry did not take us.
+    /// The first that was heard of the registry is that it refuses us.
     #[error("cannot register")]
     Register(#[from] sinew_core::RegisterError),
 }

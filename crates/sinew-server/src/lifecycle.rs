@@ -1,17 +1,28 @@
 //! A server from its first address to its last call, whatever it serves.
 //!
 //! ```text
-//!   listen ── serve ── ready? ── register ── shutdown ──► leave the registry ── settle ── GOAWAY, finish ── withdraw
+//!   listen ── serve ── ready? ── announce ── shutdown ──► leave the registry ── settle ── GOAWAY, finish ── withdraw
 //! ```
+//!
+//! Announcing goes on beside the serving: a registry that is away holds up nobody who knows us already.
 //!
 //! The order of the end is the point: callers stop choosing us while we still answer, and only when nobody can arrive any
 //! more is the door closed.
 
 use crate::{Draining, Error, Readiness, admin, reflection, registration, server::Config};
-use sinew_core::Registration;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use sinew_core::{RegisterError, Registration, ServiceName, Standing, stats::Registry};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -33,6 +44,7 @@ pub(crate) struct Lifecycle {
     pub(crate) descriptors: Vec<&'static [u8]>,
     pub(crate) readiness: Readiness,
     pub(crate) meta: BTreeMap<String, String>,
+    pub(crate) standing: watch::Sender<Standing>,
 }
 
 /// What the registry's probe is told; nothing where whoever serves answers probes by itself.
@@ -68,7 +80,7 @@ impl Lifecycle {
         serving: impl Future<Output = ()> + Send + 'static,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
-        let Self { config, names, admin, admin_names, descriptors, readiness, mut meta } = self;
+        let Self { config, names, admin, admin_names, descriptors, readiness, mut meta, standing } = self;
         let stop_admin = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(address) = config.admin {
@@ -77,7 +89,9 @@ impl Lifecycle {
             let port = listener.local_addr().map_or(address.port(), |a| a.port());
             meta.insert("admin-port".into(), port.to_string());
             let routes = reflection::add(admin.routes(), &descriptors, &admin_names)?;
-            admin_task.spawn(admin::serve(listener, routes, config.metrics.clone(), readiness.clone(), stop_admin.clone()));
+            let known = config.register.as_ref().map(|_| standing.subscribe());
+            let ready = admin::Ready { readiness: readiness.clone(), known };
+            admin_task.spawn(admin::serve(listener, routes, config.metrics.clone(), ready, stop_admin.clone()));
             tracing::info!(port, "admin port");
         }
 
@@ -91,28 +105,42 @@ impl Lifecycle {
             () = shutdown.as_mut() => false,
             () = readiness.ready() => true,
         };
-        let mut registered = None;
+        let mut announced = None;
         if ready {
             health.set(ServingStatus::Serving).await;
-            if let Some(register) = &config.register {
-                let registration = describe(&config, address, &names, meta);
-                let (service, port) = (&registration.service, registration.port);
-                tracing::info!(%service, id = registration.id, port, "registering");
-                // Never left halfway, whatever comes meanwhile: nobody would withdraw what the registry then holds.
-                registered = Some(register.register(registration).await?);
+            match &config.register {
+                Some(register) => {
+                    let registration = describe(&config, address, &names, meta);
+                    let (service, port) = (&registration.service, registration.port);
+                    tracing::info!(%service, id = registration.id, port, "registering");
+                    let heard = announced.insert(register.register(registration)).standing();
+                    let refusal = tokio::select! {
+                        biased;
+                        () = shutdown => None,
+                        refusal = refusal(heard, &standing, &config.identity.service) => Some(refusal),
+                    };
+                    if let Some(refusal) = refusal {
+                        if let Some(announced) = announced {
+                            announced.withdraw().await;
+                        }
+                        return Err(refusal.into());
+                    }
+                }
+                None => shutdown.await,
             }
-            shutdown.await;
         }
 
         tracing::info!("draining");
-        if let Some(registered) = &registered {
+        if let Some(registered) = &announced {
             registered.drain().await;
-            sleep(config.limits.settle).await;
+            if registered.standing().borrow().is_announced() {
+                sleep(config.limits.settle).await;
+            }
         }
         health.set(ServingStatus::NotServing).await;
         draining.begin();
         while serve_task.join_next().await.is_some() {}
-        if let Some(registered) = registered {
+        if let Some(registered) = announced {
             registered.withdraw().await;
         }
         stop_admin.cancel();
@@ -120,6 +148,32 @@ impl Lifecycle {
         let _ = timeout(ADMIN_END, async { while admin_task.join_next().await.is_some() {} }).await;
         tracing::info!("ended");
         Ok(())
+    }
+}
+
+/// Shows how we stand with the registry as it changes, and returns when that will not have us at all.
+async fn refusal(mut heard: watch::Receiver<Standing>, shown: &watch::Sender<Standing>, service: &ServiceName) -> RegisterError {
+    let gauge = RegisteredGauge(Registry::global().gauge("server_registered", vec![("service", service.to_string())]));
+    loop {
+        let standing = heard.borrow_and_update().clone();
+        gauge.0.store((standing == Standing::Registered).into(), Relaxed);
+        shown.send_replace(standing.clone());
+        if let Standing::Refused(refusal) = standing {
+            return refusal;
+        }
+        if heard.changed().await.is_err() {
+            // Nobody announces us any more, and nobody has refused.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// 1 while the registry has us by its last answer. One that leaves is out of rotation.
+struct RegisteredGauge(Arc<AtomicI64>);
+
+impl Drop for RegisteredGauge {
+    fn drop(&mut self) {
+        self.0.store(0, Relaxed);
     }
 }
 

@@ -6,9 +6,9 @@ use crate::{
     reflection, serve, stack,
 };
 use http::Request;
-use sinew_core::{Clock, Policies, Register, ServiceName, SystemClock};
+use sinew_core::{Clock, Policies, Register, ServiceName, Standing, SystemClock};
 use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
 use tonic_health::ServingStatus;
 use tower::Service;
@@ -77,6 +77,7 @@ pub struct Server {
     descriptors: Vec<&'static [u8]>,
     readiness: Readiness,
     meta: BTreeMap<String, String>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Server {
@@ -92,6 +93,7 @@ impl Server {
             descriptors: Vec::new(),
             readiness: Readiness::default(),
             meta: BTreeMap::new(),
+            standing: watch::Sender::default(),
         }
     }
 
@@ -155,12 +157,18 @@ impl Server {
         &self.readiness
     }
 
+    /// How it will stand with the registry, to be followed while it runs: `wait_for(|s| *s == Standing::Registered)` returns when
+    /// others can find it, or fails when the server has ended without.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
     /// Listens on `address`, serves, and returns after the drain that `shutdown` begins.
     ///
     /// # Errors
     ///
-    /// A bound that cannot be honoured, an address that cannot be listened on, or a registry that does not take us. Nothing stays
-    /// half-started.
+    /// A bound that cannot be honoured, an address that cannot be listened on, or a registry that refuses us. Nothing stays
+    /// half-started. A registry that is away is none: we serve without it, and register when it is there.
     pub async fn run(self, address: SocketAddr, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         self.config.limits.check()?;
         let listener = TcpListener::bind(address).await.map_err(|e| Error::Listen { address: address.to_string(), source: e })?;
@@ -173,7 +181,7 @@ impl Server {
     ///
     /// Dropping the future closes everything at once, without a drain.
     pub async fn run_on<L: Listener>(self, listener: L, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
-        let Self { config, services, names, shared, admin, admin_names, descriptors, readiness, meta } = self;
+        let Self { config, services, names, shared, admin, admin_names, descriptors, readiness, meta, standing } = self;
         config.limits.check()?;
         let address = listener.local_addr().map_err(|e| Error::Listen { address: "the given listener".into(), source: e })?;
 
@@ -195,7 +203,7 @@ impl Server {
         );
         let service = config.identity.service.to_string();
         let serving = serve::serve(listener, stack, config.limits.clone(), draining.clone(), service);
-        let lifecycle = Lifecycle { config, names, admin, admin_names, descriptors, readiness, meta };
+        let lifecycle = Lifecycle { config, names, admin, admin_names, descriptors, readiness, meta, standing };
         lifecycle.run(address, health, draining, serving, shutdown).await
     }
 
@@ -215,11 +223,11 @@ impl Server {
     where
         E: Future<Output = ()> + Send + 'static,
     {
-        let Self { config, admin, admin_names, descriptors, readiness, meta, .. } = self;
+        let Self { config, admin, admin_names, descriptors, readiness, meta, standing, .. } = self;
         config.limits.check()?;
         let draining = Draining::default();
         let serving = edge(draining.clone());
-        let lifecycle = Lifecycle { config, names: Vec::new(), admin, admin_names, descriptors, readiness, meta };
+        let lifecycle = Lifecycle { config, names: Vec::new(), admin, admin_names, descriptors, readiness, meta, standing };
         lifecycle.run(address, Health::default(), draining, serving, shutdown).await
     }
 }

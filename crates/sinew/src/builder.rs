@@ -9,8 +9,8 @@ use sinew_telemetry::Exporter;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// Time for the registry to say who it is. An agent on this host needs milliseconds.
-const REGISTRY: Duration = Duration::from_secs(3);
+/// Time for the registry to say who it is. An agent on this host needs milliseconds; nobody waits longer for one that is away.
+const REGISTRY: Duration = Duration::from_millis(500);
 
 /// A mesh being put together.
 pub struct Builder {
@@ -151,21 +151,19 @@ impl Builder {
         self
     }
 
-    /// Checks everything, and that the registry answers.
+    /// Checks everything. A registry that is away is waited for by whoever needs it: servers serve and register later, channels
+    /// wait for their first endpoints.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong or unavailable; nothing stays half-started.
+    /// The first thing that is wrong, or a registry that refuses; nothing stays half-started.
     pub async fn start(self) -> Result<Mesh, Error> {
         let name = ServiceName::new(&self.name)?;
         let policies = Arc::new(Policies::resolve(&self.policies)?);
         let consul = match self.consul.filter(|_| self.discover.is_none() || self.register.is_none()) {
             Some(settings) => {
                 let consul = Consul::new(settings)?;
-                let unusable = |source| Error::RegistryUnusable { address: consul.address().to_owned(), source };
-                let agent = timeout(REGISTRY, consul.agent()).await.map_err(|late| ApiError::Unusable(late.into())).flatten();
-                let agent = agent.map_err(unusable)?;
-                tracing::info!(registry = consul.address(), version = agent.version, datacenter = agent.datacenter, "registry");
+                greet(&consul).await?;
                 Some(consul)
             }
             None => None,
@@ -210,6 +208,21 @@ impl Builder {
             exporter: self.exporter,
         }))
     }
+}
+
+/// Says who the registry is, or that it is away; only its no is an error.
+async fn greet(consul: &Consul) -> Result<(), Error> {
+    let registry = consul.address();
+    let late = |_| ApiError::Unusable(format!("no answer within {REGISTRY:?}").into());
+    match timeout(REGISTRY, consul.agent()).await.map_err(late).flatten() {
+        Ok(agent) => tracing::info!(registry, version = agent.version, datacenter = agent.datacenter, "registry"),
+        Err(source) if source.refuses() => return Err(Error::RegistryUnusable { address: registry.to_owned(), source }),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(registry, error, "the registry is away (CONSUL_HTTP_ADDR): going on without it until it is there");
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Builder {

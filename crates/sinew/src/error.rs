@@ -20,8 +20,8 @@ pub enum Error {
     /// The registry's certificates cannot be used.
     #[error(transparent)]
     RegistryClient(#[from] sinew_consul::ConsulError),
-    /// The registry does not answer, or refuses.
-    #[error("the registry at {address} is not usable; start Consul there, or set CONSUL_HTTP_ADDR")]
+    /// The registry refuses to be asked. One that does not answer is waited for.
+    #[error("the registry at {address} refuses us; see CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN")]
     RegistryUnusable {
         /// Its address.
         address: String,

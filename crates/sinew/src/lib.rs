@@ -31,7 +31,8 @@ pub use violations::Violations;
 pub use sinew_client::{BreakerState, Channel, Config as ClientConfig, ConnectionState, DestinationStatus, EndpointStatus};
 pub use sinew_consul::{Consul, Settings as ConsulSettings};
 pub use sinew_core::{
-    Clock, Connector, Context, Criticality, Discover, Endpoint, FixedList, Register, Rng, ServiceName, policy::ServicePolicy,
+    Clock, Connector, Context, Criticality, Discover, Endpoint, FixedList, Register, RegisterError, Registered, Registration, Rng,
+    ServiceName, Standing, policy::ServicePolicy,
 };
 pub use sinew_server::{
     AdaptiveConcurrency, Claims, Draining, FileKeys, FixedKeys, FrameBudget, Gate, Jwk, JwkSet, KeyError, KeySource, Limits,

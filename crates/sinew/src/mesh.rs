@@ -4,7 +4,7 @@ use crate::{Builder, Error, Settings};
 use http::Request;
 use sinew_client::{Channel, Client, DestinationStatus};
 use sinew_consul::Consul;
-use sinew_core::{Clock, Policies, Register, Rng, ServiceName};
+use sinew_core::{Clock, Policies, Register, Rng, ServiceName, Standing};
 use sinew_server::{Config, Draining, Identity, Limits, Listener, Readiness, Server, Verifier};
 use sinew_telemetry::Exporter;
 use std::{
@@ -12,6 +12,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::watch;
 use tonic::{body::Body, server::NamedService};
 use tower_service::Service;
 
@@ -218,11 +219,17 @@ impl MeshServer {
         self.server.readiness()
     }
 
-    /// Listens, registers, serves, and returns after the drain that `shutdown` begins.
+    /// How it will stand with the registry, to be followed while it runs: `wait_for(|s| *s == Standing::Registered)` returns when
+    /// others can find it, or fails when the server has ended without.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.server.standing()
+    }
+
+    /// Listens, serves, registers as soon as the registry is there, and returns after the drain that `shutdown` begins.
     ///
     /// # Errors
     ///
-    /// An address that cannot be listened on, or a registry that does not take us.
+    /// An address that cannot be listened on, or a registry that refuses us.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let address = self.mesh.settings().listen;
         self.server.run(address, shutdown).await?;
@@ -246,7 +253,7 @@ impl MeshServer {
     ///
     /// # Errors
     ///
-    /// An admin address that cannot be listened on, or a registry that does not take us.
+    /// An admin address that cannot be listened on, or a registry that refuses us.
     pub async fn run_edge<E>(
         self,
         address: SocketAddr,

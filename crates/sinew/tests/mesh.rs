@@ -2,7 +2,7 @@
 
 #![allow(missing_debug_implementations, clippy::unwrap_used, clippy::expect_used)]
 
-use sinew::{ConsulSettings, Context, Discover, Endpoint, Error, FixedList, Mesh, ServiceName, ServicePolicy, Settings};
+use sinew::{Context, Discover, Endpoint, Error, FixedList, Mesh, ServiceName, ServicePolicy, Settings};
 use sinew_core::{Access, Idempotency, MethodKind, policy::GrpcService, policy::Method};
 use sinew_proto::admin::v1::{
     GetInfoRequest, GetInfoResponse, ListDestinationsRequest, ListDestinationsResponse,
@@ -90,24 +90,4 @@ async fn what_is_wrong_is_said_with_its_exit_code() {
     assert_eq!(error.exit_code(), 69);
     let Error::Keys(source) = error else { panic!("{error}") };
     assert!(source.to_string().contains("/nowhere/jwks.json"), "{source}");
-}
-
-#[tokio::test]
-async fn a_registry_that_is_not_there_is_named_at_once() {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let consul = ConsulSettings { address: format!("http://{address}"), ..ConsulSettings::default() };
-    let (code, text) = refused(Mesh::builder("callee").consul(consul)).await;
-    assert_eq!(code, 69);
-    assert!(text.contains(&address.to_string()) && text.contains("CONSUL_HTTP_ADDR"), "{text}");
-}
-
-#[tokio::test]
-async fn a_registry_that_says_nothing_is_not_waited_for() {
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", silent.local_addr().unwrap());
-    let consul = ConsulSettings { address: address.clone(), ..ConsulSettings::default() };
-    let starting = Mesh::builder("callee").consul(consul).start();
-    let error = timeout(Duration::from_secs(5), starting).await.expect("within 3 s").expect_err("must not start");
-    assert_eq!(error.exit_code(), 69);
-    assert!(error.to_string().contains(&address), "{error}");
 }

@@ -1,15 +1,16 @@
 //! The mesh's side of the registry: `Discover` for callers, `Register` for servers, over the simulated network.
 //!
 //! They keep to what the mesh's own client of Consul does, at a tenth of its times: the last good list stays whatever the
-//! registry does, an empty list after a full one is doubted, a registry that forgot is told again, a drain never hangs.
+//! registry does, an empty list after a full one is doubted, a registry that is away or forgot is told when it listens, a drain
+//! never hangs.
 
 use super::{
     registry::{ask, list},
-    world::{REGISTRY, World},
+    world::World,
 };
 use crate::network::PORT;
 use sinew_core::{
-    BoxFuture, Discover, Endpoint, Health, Register, RegisterError, Registered, Registration, Rng, ServiceName, Snapshot, State,
+    BoxFuture, Discover, Endpoint, Health, Register, Registered, Registration, Rng, ServiceName, Snapshot, Standing, State,
 };
 use std::{
     collections::BTreeMap,
@@ -133,35 +134,38 @@ impl Directory {
 pub(super) struct Announcer(pub(super) Arc<World>);
 
 impl Register for Announcer {
-    fn register(&self, registration: Registration) -> BoxFuture<'_, Result<Box<dyn Registered>, RegisterError>> {
-        Box::pin(async move {
-            let id = registration.id;
-            let unreachable =
-                |error: anyhow::Error| RegisterError::Unreachable { registry: REGISTRY.to_owned(), source: error.into() };
-            ask(&format!("register {id}"), PATIENCE).await.map_err(unreachable)?;
-            let leaving = Arc::new(AtomicBool::new(false));
-            let task = AbortOnDropHandle::new(tokio::spawn(upkeep(self.0.clone(), id.clone(), leaving.clone())));
-            Ok(Box::new(Announced { id, world: self.0.clone(), leaving, task }) as Box<dyn Registered>)
-        })
+    fn register(&self, registration: Registration) -> Box<dyn Registered> {
+        let announced = Arc::new(Announced {
+            id: registration.id,
+            world: self.0.clone(),
+            leaving: AtomicBool::new(false),
+            standing: watch::Sender::default(),
+        });
+        let task = AbortOnDropHandle::new(tokio::spawn(upkeep(announced.clone())));
+        Box::new(Announcement { announced, task })
     }
 }
 
-/// Tells a registry that forgot.
-async fn upkeep(world: Arc<World>, id: String, leaving: Arc<AtomicBool>) {
-    let mut failures = 0;
+/// Tells the registry, and again when it forgot.
+async fn upkeep(me: Arc<Announced>) {
+    let (mut told, mut failures) = (false, 0);
     loop {
-        sleep(if failures == 0 { UPKEEP } else { backoff(failures, &world.rng) }).await;
-        let told = async {
-            if ask(&format!("knows {id}"), PATIENCE).await?.first().is_some_and(|line| line == "1") {
-                return Ok(());
+        match me.tell(&mut told).await {
+            Ok(()) => {
+                failures = 0;
+                me.standing.send_replace(Standing::Registered);
+                sleep(UPKEEP).await;
             }
-            ask(&format!("register {id}"), PATIENCE).await?;
-            if leaving.load(Relaxed) {
-                ask(&format!("leave {id}"), PATIENCE).await?;
+            Err(error) => {
+                let why = error.to_string();
+                me.standing.send_replace(if told { Standing::Stale(why) } else { Standing::Waiting(why) });
+                sleep(backoff(failures, &me.world.rng)).await;
+                failures += 1;
             }
-            anyhow::Ok(())
-        };
-        failures = if told.await.is_ok() { 0 } else { failures + 1 };
+        }
+        if !told && me.leaving.load(Relaxed) {
+            return;
+        }
     }
 }
 
@@ -169,20 +173,49 @@ async fn upkeep(world: Arc<World>, id: String, leaving: Arc<AtomicBool>) {
 struct Announced {
     id: String,
     world: Arc<World>,
-    leaving: Arc<AtomicBool>,
+    leaving: AtomicBool,
+    standing: watch::Sender<Standing>,
+}
+
+impl Announced {
+    async fn tell(&self, told: &mut bool) -> anyhow::Result<()> {
+        let id = &self.id;
+        if *told && ask(&format!("knows {id}"), PATIENCE).await?.first().is_some_and(|line| line == "1") {
+            return Ok(());
+        }
+        ask(&format!("register {id}"), PATIENCE).await?;
+        *told = true;
+        if self.leaving.load(Relaxed) {
+            ask(&format!("leave {id}"), PATIENCE).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Announcement {
+    announced: Arc<Announced>,
     task: AbortOnDropHandle<()>,
 }
 
-impl Registered for Announced {
+impl Registered for Announcement {
+    fn standing(&self) -> watch::Receiver<Standing> {
+        self.announced.standing.subscribe()
+    }
+
     fn drain(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            self.leaving.store(true, Relaxed);
+            let Announced { id, world, leaving, standing } = &*self.announced;
+            leaving.store(true, Relaxed);
+            if !standing.borrow().is_announced() {
+                return;
+            }
             let left = async {
-                while ask(&format!("leave {}", self.id), PATIENCE).await.is_err() {
-                    sleep(backoff(0, &self.world.rng)).await;
+                while ask(&format!("leave {id}"), PATIENCE).await.is_err() {
+                    sleep(backoff(0, &world.rng)).await;
                 }
-                while !list(0).await.is_ok_and(|(_, list)| list.get(&self.id) != Some(&true)) {
-                    sleep(backoff(0, &self.world.rng)).await;
+                while !list(0).await.is_ok_and(|(_, list)| list.get(id) != Some(&true)) {
+                    sleep(backoff(0, &world.rng)).await;
                 }
             };
             // It goes on without the registry's word.
@@ -192,10 +225,10 @@ impl Registered for Announced {
 
     fn withdraw(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let Self { id, task, .. } = *self;
+            let Self { announced, task } = *self;
             // First, or it would announce us again.
             drop(task);
-            let _ = ask(&format!("remove {id}"), PATIENCE).await;
+            let _ = ask(&format!("remove {}", announced.id), PATIENCE).await;
         })
     }
 }

@@ -1,17 +1,14 @@
 //! The end of a server: in order, bounded, and without a call lost.
 
 use crate::harness::{FakeRegistry, LIMIT, config, launch, start};
+use sinew_core::Standing;
 use sinew_proto::{
     admin::v1::{GetInfoRequest, admin_service_client::AdminServiceClient},
     events::v1::{SubscribeRequest, events_service_client::EventsServiceClient},
 };
-use std::{
-    sync::{Arc, atomic::Ordering::SeqCst},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
     time::timeout,
 };
 use tonic::{Code, Request};
@@ -98,13 +95,14 @@ async fn whoever_comes_during_the_drain_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_shutdown_while_registering_leaves_nothing_behind() {
-    let answer = Arc::new(Notify::new());
-    let registry = FakeRegistry { slow: Some(answer.clone()), ..FakeRegistry::default() };
-    let server = launch(config(), registry, TcpListener::bind("127.0.0.1:0").await.unwrap(), &[]);
+async fn a_shutdown_while_the_registry_is_away_is_quick_and_leaves_nothing_behind() {
+    let mut config = config();
+    // Longer than this test waits: it is for those whom others may know.
+    config.limits.settle = LIMIT * 10;
+    let server = launch(config, FakeRegistry::away(), TcpListener::bind("127.0.0.1:0").await.unwrap(), &[]);
     server.eventually("registering", || server.log() == ["register"]).await;
+    server.registry.standing.send_replace(Standing::Waiting("nobody listens".into()));
     server.shutdown.notify_one();
-    answer.notify_one();
     let registry = server.registry.clone();
     server.ended().await.unwrap();
     assert_eq!(*registry.log.lock().unwrap(), ["register", "drain", "withdraw"]);

@@ -3,6 +3,7 @@
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use sinew_core::{
     Access, BoxFuture, Context, Idempotency, MethodKind, Policies, Register, RegisterError, Registered, Registration, ServiceName,
+    Standing,
     policy::{GrpcService, Method, ServicePolicy},
 };
 use sinew_proto::{
@@ -26,7 +27,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, watch},
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
@@ -147,35 +148,44 @@ impl EventsService for Handlers {
     }
 }
 
-/// Writes down what it is asked.
+/// Writes down what it is asked, and takes an instance as soon as it is asked to.
 #[derive(Debug, Clone, Default)]
 pub struct FakeRegistry {
     pub log: Arc<Mutex<Vec<String>>>,
     pub registration: Arc<Mutex<Option<Registration>>>,
-    /// It answers when told to.
-    pub slow: Option<Arc<Notify>>,
-    /// It refuses.
-    pub refuses: bool,
+    /// What it says, as long as it is not told to say something else.
+    pub standing: watch::Sender<Standing>,
+    /// It takes nothing by itself.
+    pub away: bool,
+}
+
+impl FakeRegistry {
+    /// One that does not take anything until its `standing` is set.
+    pub fn away() -> Self {
+        Self { away: true, ..Self::default() }
+    }
+
+    /// What it says when it refuses.
+    pub fn refusal() -> Standing {
+        Standing::Refused(RegisterError { registry: "fake".into(), id: "test-0".into(), reason: "no".into() })
+    }
 }
 
 impl Register for FakeRegistry {
-    fn register(&self, registration: Registration) -> BoxFuture<'_, Result<Box<dyn Registered>, RegisterError>> {
-        Box::pin(async move {
-            self.log.lock().unwrap().push("register".into());
-            if let Some(answer) = &self.slow {
-                answer.notified().await;
-            }
-            if self.refuses {
-                let reason = "no".into();
-                return Err(RegisterError::Refused { registry: "fake".into(), id: registration.id, reason });
-            }
-            *self.registration.lock().unwrap() = Some(registration);
-            Ok(Box::new(self.clone()) as Box<dyn Registered>)
-        })
+    fn register(&self, registration: Registration) -> Box<dyn Registered> {
+        self.log.lock().unwrap().push("register".into());
+        *self.registration.lock().unwrap() = Some(registration);
+        if !self.away {
+            self.standing.send_replace(Standing::Registered);
+        }
+        Box::new(self.clone())
     }
 }
 
 impl Registered for FakeRegistry {
+    fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
     fn drain(&self) -> BoxFuture<'_, ()> {
         Box::pin(async { self.log.lock().unwrap().push("drain".into()) })
     }
@@ -190,6 +200,7 @@ pub struct Running {
     pub registry: FakeRegistry,
     pub shutdown: Arc<Notify>,
     pub gates: Vec<Gate>,
+    pub standing: watch::Receiver<Standing>,
     pub task: JoinHandle<Result<(), Error>>,
 }
 
@@ -226,8 +237,9 @@ pub fn launch(mut config: Config, registry: FakeRegistry, listener: impl Listene
         .add_service(EventsServiceServer::new(handlers.clone()))
         .descriptors(sinew_proto::DESCRIPTORS);
     let gates = gates.iter().map(|name| server.readiness().gate(name)).collect();
+    let standing = server.standing();
     let task = tokio::spawn(server.run_on(listener, async move { asked.notified().await }));
-    Running { address, handlers, registry, shutdown, gates, task }
+    Running { address, handlers, registry, shutdown, gates, standing, task }
 }
 
 /// A call without any of what clients do.

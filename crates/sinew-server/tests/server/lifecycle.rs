@@ -1,11 +1,14 @@
 //! From the first address to registration; what operators see.
 
-use crate::harness::{FakeRegistry, config, launch, start};
+use crate::harness::{FakeRegistry, LIMIT, config, launch, start};
+use sinew_core::{ServiceName, Standing, stats::Registry};
 use sinew_server::{Error, Server};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::{
@@ -77,11 +80,47 @@ async fn it_registers_only_when_ready_and_says_what_is_missing() {
 
 #[tokio::test]
 async fn a_registry_that_refuses_leaves_nothing_half_started() {
-    let registry = FakeRegistry { refuses: true, ..FakeRegistry::default() };
+    let registry = FakeRegistry { standing: watch::Sender::new(FakeRegistry::refusal()), ..FakeRegistry::away() };
     let server = launch(config(), registry, TcpListener::bind("127.0.0.1:0").await.unwrap(), &[]);
-    let address = server.address;
+    let (address, mut standing, registry) = (server.address, server.standing.clone(), server.registry.clone());
     assert!(matches!(server.ended().await, Err(Error::Register(_))));
     assert!(TcpStream::connect(address).await.is_err(), "the port is closed");
+    assert_eq!(*registry.log.lock().unwrap(), ["register", "withdraw"]);
+    let waited = standing.wait_for(|s| *s == Standing::Registered).await.is_err();
+    assert!(waited, "whoever waits for the registration is told that there is none");
+}
+
+#[tokio::test]
+async fn without_its_registry_it_serves_and_says_what_it_waits_for() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut config = config();
+    config.identity.service = ServiceName::new("waiting").unwrap();
+    config.admin = Some(free);
+    let server = launch(config, FakeRegistry::away(), TcpListener::bind("127.0.0.1:0").await.unwrap(), &[]);
+    let mut health = HealthClient::new(server.channel().await);
+    server.eventually("registering", || server.log() == ["register"]).await;
+    assert_eq!(health.check(HealthCheckRequest::default()).await.unwrap().get_ref().status, SERVING);
+    assert!(get(free.port(), "/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(get(free.port(), "/readyz").await.ends_with("not ready: registration\n"));
+
+    let gauge = Registry::global().gauge("server_registered", vec![("service", "waiting".into())]);
+    let mut standing = server.standing.clone();
+    let says = |answer: &str, status: &str, text: &str| answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.ends_with(text);
+    for (now, status, text, registered) in [
+        (Standing::Waiting("nobody listens".into()), "503", "not ready: registration (nobody listens)\n", 0),
+        (Standing::Registered, "200", "ready\n", 1),
+        (Standing::Stale("it is gone".into()), "200", "ready\n", 0),
+        (Standing::Registered, "200", "ready\n", 1),
+    ] {
+        server.registry.standing.send_replace(now.clone());
+        timeout(LIMIT, standing.wait_for(|seen| *seen == now)).await.expect("shown").unwrap();
+        assert_eq!(gauge.load(Relaxed), registered, "{now:?}");
+        let answer = get(free.port(), "/readyz").await;
+        assert!(says(&answer, status, text), "{now:?}: {answer}");
+    }
+    server.shutdown.notify_one();
+    server.ended().await.unwrap();
+    assert_eq!(gauge.load(Relaxed), 0);
 }
 
 #[tokio::test]
