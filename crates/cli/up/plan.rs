@@ -41,6 +41,8 @@ pub(crate) fn slots(args: &Args, data: &DataDir, consul: &str, database_url: Opt
         if service == GATEWAY {
             env.push(("SINEW_GATEWAY_LISTEN".to_owned(), args.gateway_addr.to_string()));
             env.push(("SINEW_RATE_LOAD_KEY".to_owned(), load_key.clone()));
+            // For the services behind it; a gateway refuses it.
+            env.push(("SINEW_ADAPTIVE_CONCURRENCY".to_owned(), String::new()));
         } else {
             env.extend(database_url.map(|url| ("DATABASE_URL".to_owned(), url.replace(SERVICE, service))));
         }
@@ -95,6 +97,12 @@ mod tests {
         let get = |slot: &Slot, name: &str| slot.env.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()).unwrap();
         assert_eq!(get(&tiers[2][4], "DATABASE_URL"), "postgres://localhost/shop_inventory");
         assert_eq!(get(&tiers[1][1], "SINEW_LISTEN"), "[::1]:0");
+        let adaptive = |slot: &Slot| slot.env.iter().find(|(k, _)| k == "SINEW_ADAPTIVE_CONCURRENCY").map(|(_, v)| v.clone());
+        assert_eq!(
+            (adaptive(&tiers[0][0]).as_deref(), adaptive(&tiers[1][0])),
+            (Some(""), None),
+            "what up was given is not the gateway's"
+        );
     }
 
     #[test]

@@ -47,6 +47,14 @@ pub enum BuildError {
     /// The store of rate limits cannot be used.
     #[error(transparent)]
     Rates(#[from] RateError),
+    /// A header of clients must not be let through.
+    #[error("the header {name} cannot be forwarded: {reason}")]
+    Forward {
+        /// Which.
+        name: http::HeaderName,
+        /// Why not.
+        reason: &'static str,
+    },
     /// Something needed was not given.
     #[error("the gateway's builder was given no {0}")]
     Missing(&'static str),

@@ -6,6 +6,7 @@ use crate::{
     client_addr::Cidr,
     edge::{Edge, Inner},
     error::BuildError,
+    headers,
     keys::{JWKS_PATH, PublishedKeys},
     limits::Limits,
     rate::{Classes, LoadKey, MemoryRates, RateStore, RateUrl, Rates, RedisRates},
@@ -144,7 +145,8 @@ impl Builder {
     }
 
     /// A header of clients that services may see, beside the few that always pass. Anything a service believes without
-    /// checking does not belong here.
+    /// checking does not belong here; what the mesh itself would believe (`sinew-…`, `grpc-…`), what is one connection's
+    /// (`connection`, `te`, …) and what the gateway writes is refused by [`build`](Self::build).
     pub fn forward_header(mut self, name: HeaderName) -> Self {
         self.forward.push(name);
         self
@@ -166,10 +168,13 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The first contract that is wrong, or no way to verify tokens though there are methods that need one.
+    /// The first contract that is wrong, a header that must not be forwarded, or no way to verify tokens though there are methods that need one.
     pub fn build(self) -> Result<Gateway, BuildError> {
         if self.descriptors.is_empty() {
             return Err(BuildError::Missing("descriptors"));
+        }
+        if let Some((name, reason)) = self.forward.iter().find_map(|name| Some((name.clone(), headers::not_forwarded(name)?))) {
+            return Err(BuildError::Forward { name, reason });
         }
         let catalogue = Catalogue::build(&self.policies, &self.descriptors)?;
         let routes = routes::compile(&catalogue)?;

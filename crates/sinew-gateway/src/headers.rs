@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT},
 };
 use http_body::{Body as HttpBody, Frame};
 use std::{
@@ -43,6 +43,27 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// Headers of one message, and those that the gateway and the channel behind it write themselves.
+const OURS: [HeaderName; 6] =
+    [CONTENT_TYPE, CONTENT_LENGTH, HOST, REQUEST_ID, HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+
+/// What begins like this is said within the mesh, and believed there: criticality, the number of the attempt, a deadline. And
+/// what shows the gateway who is asking is for the gateway alone.
+const WITHIN: [&str; 3] = ["grpc-", "sinew-", "x-sinew-"];
+
+/// Why a header of clients must not be let through beside those that always are; nothing where it may.
+pub(crate) fn not_forwarded(name: &HeaderName) -> Option<&'static str> {
+    if WITHIN.iter().any(|begin| name.as_str().starts_with(begin)) {
+        Some("services believe what the mesh says there, and a client could say anything")
+    } else if HOP_BY_HOP.contains(name) {
+        Some("it is about one connection and means nothing to the next")
+    } else if OURS.contains(name) {
+        Some("the gateway writes it itself")
+    } else {
+        (*name == AUTHORIZATION).then_some("it always passes")
+    }
+}
 
 /// The headers of a transcoded call.
 pub(crate) fn from_rest(client: &HeaderMap, request_id: Option<&HeaderValue>, more: &[HeaderName]) -> HeaderMap {
@@ -182,6 +203,34 @@ mod tests {
         names.sort();
         assert_eq!(names, ["authorization=Bearer one", "content-type=application/grpc+proto", "te=trailers", "x-request-id=ours"]);
         assert_eq!(from_rest(&client, None, &[]).len(), 3);
+    }
+
+    #[test]
+    fn what_the_mesh_says_cannot_be_let_in_by_a_setting() {
+        let refused = |name: &'static str| not_forwarded(&HeaderName::from_static(name)).is_some();
+        for name in [
+            "sinew-criticality",
+            "sinew-anything",
+            "x-sinew-load-key",
+            "grpc-timeout",
+            "grpc-previous-rpc-attempts",
+            "grpc-encoding",
+            "authorization",
+            "te",
+            "connection",
+            "keep-alive",
+            "transfer-encoding",
+            "content-type",
+            "content-length",
+            "host",
+            "x-request-id",
+            "traceparent",
+        ] {
+            assert!(refused(name), "{name}");
+        }
+        for name in ["x-tenant", "accept-language", "user-agent", "sinew", "x-grpc-web", "cookie"] {
+            assert!(!refused(name), "{name}");
+        }
     }
 
     #[test]

@@ -7,6 +7,10 @@ use crate::{
 use http::HeaderValue;
 use std::{env, fmt::Display, net::SocketAddr, str::FromStr};
 
+/// A setting of every service that a gateway cannot honour. A limit that follows latency would let one slow service take the
+/// calls of all others away.
+const ADAPTIVE: &str = "SINEW_ADAPTIVE_CONCURRENCY";
+
 /// Every setting of the gateway that is not every service's; each from one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewaySettings {
@@ -69,6 +73,10 @@ impl GatewaySettings {
         let scheme = |url: &str| url.split(':').next().unwrap_or_default().to_owned();
         let rate_url =
             get("RATE_LIMIT_URL").map(|url| url.parse().map_err(|why: RateError| refuse("RATE_LIMIT_URL", &scheme(&url), &why.0)));
+        if let Some(on) = get(ADAPTIVE).filter(|value| value.trim() != "off") {
+            let reason = "the gateway's calls are as slow as the services behind it: set it for those";
+            return Err(refuse(ADAPTIVE, &on, reason));
+        }
         let quota = |variable, default| match get(variable) {
             None => Ok(default),
             Some(value) if value.trim() == "off" => Ok(None),
@@ -137,6 +145,7 @@ mod tests {
     fn nothing_set_gives_the_defaults() {
         assert_eq!(read("OTHER", "x"), Ok(GatewaySettings::default()));
         assert_eq!(read("SINEW_RATE_USER", " "), Ok(GatewaySettings::default()));
+        assert_eq!(read("SINEW_ADAPTIVE_CONCURRENCY", "off"), Ok(GatewaySettings::default()));
     }
 
     #[test]
@@ -157,6 +166,7 @@ mod tests {
             ("SINEW_CORS_ORIGINS", "https://a.example/path"),
             ("SINEW_RATE_ADMIN", "fast"),
             ("SINEW_GATEWAY_MAX_BODY", "0"),
+            ("SINEW_ADAPTIVE_CONCURRENCY", "on"),
         ] {
             let error = read(name, bad).expect_err(bad);
             assert_eq!((error.variable, error.value.as_str()), (name, bad));
