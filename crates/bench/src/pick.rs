@@ -269,7 +269,7 @@ async fn measure(args: &FleetArgs) -> anyhow::Result<Fleet> {
     let list = Arc::new(List(watch::Sender::new(Arc::new(Snapshot::known(Vec::new())))));
     let (mut ports, mut config) = (Ports::real(list.clone()), Config::default());
     if args.server.is_none() {
-        ports.connector = Arc::new(Never);
+        ports.connector = Some(Arc::new(Never));
         config.connection.connect_timeout = Duration::from_secs(3_600);
     }
     let at = args.server.unwrap_or(([127, 0, 0, 1], 1).into());

@@ -63,7 +63,7 @@ pub(crate) fn channel(stage: &Stage, to: &str) -> anyhow::Result<Channel> {
     let breaker = BreakerConfig { open_for: 6_000 * MS, all_open_for: 200 * MS, ..BreakerConfig::default() };
     let config = sinew_client::Config { connection, breaker, ..sinew_client::Config::default() };
     let policies = Policies::resolve(contracts::POLICIES)?;
-    let ports = Ports { discover: Arc::new(discover), connector: Arc::new(Simulated), rng, clock };
+    let ports = Ports { discover: Arc::new(discover), connector: Some(Arc::new(Simulated)), rng, clock };
     Ok(Client::new(ports, config, Arc::new(policies))?.channel(&service))
 }
 

@@ -3,7 +3,6 @@
 use crate::{
     channel::Channel,
     config::{Config, ConfigError},
-    connection::TcpConnector,
     describe::{ConnectionState, DestinationStatus, EndpointStatus},
     destination::{Destination, Shared},
     snapshot::Phase,
@@ -19,8 +18,8 @@ use std::{
 pub struct Ports {
     /// Who serves a name.
     pub discover: Arc<dyn Discover>,
-    /// How connections are opened.
-    pub connector: Arc<dyn Connector>,
+    /// How connections are opened; where it is left out, by a [`TcpConnector`](crate::TcpConnector) that goes by the client's [`Config`].
+    pub connector: Option<Arc<dyn Connector>>,
     /// Jitter, picks and trace ids.
     pub rng: Arc<dyn Rng>,
     /// The time of spans.
@@ -30,7 +29,7 @@ pub struct Ports {
 impl Ports {
     /// The real world: TCP, the operating system's randomness and clock.
     pub fn real(discover: Arc<dyn Discover>) -> Self {
-        Self { discover, connector: Arc::new(TcpConnector), rng: Arc::new(SharedRng::from_os()), clock: Arc::new(SystemClock) }
+        Self { discover, connector: None, rng: Arc::new(SharedRng::from_os()), clock: Arc::new(SystemClock) }
     }
 }
 

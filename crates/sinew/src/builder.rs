@@ -1,7 +1,7 @@
 //! Puts a mesh together: settings from outside, ports from the real world or from a test.
 
 use crate::{Error, Mesh, Settings, mesh::Parts};
-use sinew_client::{Client, Ports, TcpConnector};
+use sinew_client::{Client, Ports};
 use sinew_consul::{ApiError, Consul};
 use sinew_core::{Clock, Connector, Discover, Policies, Register, Rng, ServiceName, SharedRng, SystemClock, policy::ServicePolicy};
 use sinew_server::{FileKeys, KeySource, Limits, TokenRules, Verifier};
@@ -22,7 +22,7 @@ pub struct Builder {
     consul: Option<sinew_consul::Settings>,
     discover: Option<Arc<dyn Discover>>,
     register: Option<Arc<dyn Register>>,
-    connector: Arc<dyn Connector>,
+    connector: Option<Arc<dyn Connector>>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     client: sinew_client::Config,
@@ -43,7 +43,7 @@ impl Builder {
             consul: None,
             discover: None,
             register: None,
-            connector: Arc::new(TcpConnector),
+            connector: None,
             clock: Arc::new(SystemClock),
             rng: Arc::new(SharedRng::from_os()),
             client: sinew_client::Config::default(),
@@ -111,7 +111,7 @@ impl Builder {
 
     /// Another network.
     pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
-        self.connector = connector;
+        self.connector = Some(connector);
         self
     }
 

@@ -41,7 +41,7 @@ pub(super) async fn process(world: Arc<World>, caller: usize, seed: u64) -> anyh
     let (service, policies) = settings::policies(seed, caller, &rng)?;
     let ports = Ports {
         discover: directory,
-        connector: Arc::new(Simulated),
+        connector: Some(Arc::new(Simulated)),
         rng: Arc::new(SharedRng::seeded(rng.next_u64())),
         clock: Arc::new(SimulatedClock),
     };

@@ -287,7 +287,7 @@ mod tests {
     fn a_task_that_waits_to_connect_has_no_room_for_http_2() {
         let (events, _inbox) = mpsc::unbounded_channel();
         let endpoint = Arc::new(Endpoint::new("t-0", "localhost", 1));
-        let (connector, config) = (Arc::new(TcpConnector), Arc::default());
+        let (connector, config) = (Arc::new(TcpConnector::default()), Arc::default());
         let task = run(Spec { key: (0, 0), endpoint, after: Duration::ZERO, connector, config }, events);
         assert!(size_of_val(&task) <= 512, "{} bytes", size_of_val(&task));
     }

@@ -1,5 +1,6 @@
 //! The real network.
 
+use crate::config::ConnectionConfig;
 use sinew_core::{BoxFuture, BoxIo, Connector, Endpoint};
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
@@ -11,23 +12,44 @@ use tokio::{
 /// How long an address of several is tried alone: the recommendation of RFC 8305, section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long what was sent may stay unacknowledged before the kernel gives the connection up: as long as a silent peer has to
-/// answer PINGs. Without it the kernel would go on for a quarter of an hour with what was written to a peer that is gone.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
-
 /// Opens TCP connections: resolves names, and of several addresses takes the one that answers first (RFC 8305, "happy
 /// eyeballs"): families in turn, each 250 ms after the one before, or as soon as that failed. Sets TCP_NODELAY (HTTP/2
 /// writes whole frames; waiting for more to send only adds the peer's delayed acknowledgement) and, on Linux,
-/// TCP_USER_TIMEOUT to 3 s.
+/// TCP_USER_TIMEOUT.
 ///
 /// Silent peers are noticed by HTTP/2 PINGs, which unlike TCP keepalive prove that the process lives.
 ///
 /// # Cancel safety
 ///
 /// Dropping `connect`'s future ends all attempts.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TcpConnector;
+#[derive(Debug, Clone, Copy)]
+pub struct TcpConnector {
+    /// How long what was sent may stay unacknowledged before the kernel gives the connection up. Without it the kernel would
+    /// go on for a quarter of an hour with what was written to a peer that is gone.
+    unacknowledged: Duration,
+}
+
+impl Default for TcpConnector {
+    /// For the default settings: TCP_USER_TIMEOUT is 3 s.
+    fn default() -> Self {
+        Self::new(&ConnectionConfig::default())
+    }
+}
+
+impl TcpConnector {
+    /// TCP_USER_TIMEOUT is as long as a peer may be silent while calls are under way: `keepalive_interval` and
+    /// `keepalive_timeout` together.
+    pub fn new(config: &ConnectionConfig) -> Self {
+        Self { unacknowledged: config.keepalive_interval.saturating_add(config.keepalive_timeout) }
+    }
+
+    fn set_up(self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        #[cfg(target_os = "linux")]
+        socket2::SockRef::from(stream).set_tcp_user_timeout(Some(self.unacknowledged))?;
+        Ok(())
+    }
+}
 
 impl Connector for TcpConnector {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> BoxFuture<'a, io::Result<BoxIo>> {
@@ -37,9 +59,7 @@ impl Connector for TcpConnector {
                 [only] => TcpStream::connect(only).await?,
                 _ => first(in_turn(addresses), TcpStream::connect::<SocketAddr>).await?,
             };
-            stream.set_nodelay(true)?;
-            #[cfg(target_os = "linux")]
-            socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+            self.set_up(&stream)?;
             Ok(Box::new(stream) as BoxIo)
         })
     }
@@ -128,12 +148,30 @@ mod tests {
         assert_eq!(first(vec![], dial).await.expect_err("no address").kind(), io::ErrorKind::NotFound);
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_gives_up_when_the_settings_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (second, ms) = (Duration::from_secs(1), Duration::from_millis(1));
+        for (interval, answer, expected) in
+            [(second, 2 * second, 3 * second), (10 * second, 5 * second, 15 * second), (ms, ms, 2 * ms)]
+        {
+            let config =
+                ConnectionConfig { keepalive_interval: interval, keepalive_timeout: answer, ..ConnectionConfig::default() };
+            let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
+            TcpConnector::new(&config).set_up(&stream).expect("set up");
+            let set = socket2::SockRef::from(&stream).tcp_user_timeout().expect("read");
+            assert_eq!(set, Some(expected), "{interval:?}, {answer:?}");
+        }
+        assert_eq!(TcpConnector::default().unacknowledged, 3 * second);
+    }
+
     #[tokio::test]
     async fn a_name_of_both_families_finds_the_one_that_listens() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let endpoint = Endpoint::new("t-0", "localhost", port);
-        let connected = timeout(Duration::from_secs(5), TcpConnector.connect(&endpoint)).await;
+        let connected = timeout(Duration::from_secs(5), TcpConnector::default().connect(&endpoint)).await;
         connected.expect("in time").expect("by IPv4, whatever localhost is first");
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     breaker::Plan,
     client::Ports,
     config::Config,
+    connection::TcpConnector,
     endpoint::Endpoint,
     latency::Latency,
     method::Methods,
@@ -20,7 +21,7 @@ use arc_swap::ArcSwap;
 use http::uri::Authority;
 use keeper::Keeper;
 use sinew_core::{
-    Endpoint as Registered, Policies, ServiceName, State,
+    Connector, Endpoint as Registered, Policies, ServiceName, State,
     service_config::{OutlierDetectionConfig, SlowStartConfig},
     stats::Registry,
 };
@@ -114,6 +115,11 @@ impl Shared {
     /// A random number in `0.0..1.0`, without a lock.
     pub(crate) fn random_unit(&self) -> f64 {
         (self.random() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// How its connections are opened.
+    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
+        self.ports.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector::new(&self.config.connection)))
     }
 
     /// A new endpoint, of which nothing is known.

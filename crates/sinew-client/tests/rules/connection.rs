@@ -164,7 +164,7 @@ async fn connecting_has_a_time_limit() {
     let list = world.list.clone();
     list.set(&t(), vec![endpoint(1)]);
     let mut ports = sinew_client::Ports::real(list);
-    ports.connector = Arc::new(NeverConnects);
+    ports.connector = Some(Arc::new(NeverConnects));
     let client = sinew_client::Client::new(ports, Config::default(), Arc::default()).expect("valid");
     let channel = client.channel(&t());
     let failed = || matches!(&client.describe()[0].endpoints[..], [e] if matches!(e.connection, ConnectionState::Failed { .. }));

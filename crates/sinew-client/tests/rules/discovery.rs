@@ -21,7 +21,7 @@ fn played(server: &Server) -> (World, Arc<Played>) {
     let mut world = World::of(&[server]);
     let played = Arc::new(Played(watch::Sender::new(Arc::new(Snapshot::unknown()))));
     let mut ports = Ports::real(played.clone());
-    ports.connector = world.network.clone();
+    ports.connector = Some(world.network.clone());
     world.client = Client::new(ports, Config::default(), Arc::default()).expect("valid");
     world.channel = world.client.channel(&t());
     (world, played)

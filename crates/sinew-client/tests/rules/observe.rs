@@ -25,7 +25,7 @@ fn named(name: &str, server: &Server) -> (World, ServiceName) {
     let service = ServiceName::new(name).expect("valid");
     world.list.set(&service, vec![crate::support::endpoint(1)]);
     let mut ports = Ports::real(world.list.clone());
-    ports.connector = world.network.clone();
+    ports.connector = Some(world.network.clone());
     world.client = Client::new(ports, Config::default(), Arc::default()).expect("valid");
     world.channel = world.client.channel(&service);
     (world, service)

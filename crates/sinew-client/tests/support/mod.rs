@@ -98,7 +98,7 @@ impl World {
         let policies = Policies::resolve(&[ServicePolicy { name: "t", services, service_config }]).expect("valid");
         let ports = Ports {
             discover: list.clone(),
-            connector: network.clone(),
+            connector: Some(network.clone()),
             rng: Arc::new(SharedRng::seeded(1)),
             clock: Arc::new(SystemClock),
         };
