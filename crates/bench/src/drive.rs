@@ -22,6 +22,9 @@ use tokio::{task::JoinSet, time::Instant};
 /// Before measuring: connections, allocator and HPACK tables reach their steady state.
 const WARM_UP: Duration = Duration::from_millis(500);
 
+/// Calls of one caller for which there is room from the beginning.
+const LOG: usize = 1 << 16;
+
 /// How much is called, and on what.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Load {
@@ -89,28 +92,32 @@ impl Load {
     /// Prints one [`Measured`] as JSON.
     pub(crate) async fn drive(&self, client: impl Caller) -> anyhow::Result<()> {
         if let Some(calls) = self.calls {
-            callers(self.callers, &client, Until::Calls(Arc::new(AtomicU64::new(calls)))).await?;
+            callers(vec![Vec::new(); self.callers], &client, Until::Calls(Arc::new(AtomicU64::new(calls)))).await?;
             println!("{}", memory("self")?);
             return Ok(());
         }
-        callers(self.callers, &client, Until::Time(Instant::now() + WARM_UP)).await?;
+        // Written to before: memory that is touched for the first time while calls are measured would be paid for by them.
+        let mut logs = vec![vec![u32::MAX; LOG]; self.callers];
+        logs = callers(logs, &client, Until::Time(Instant::now() + WARM_UP)).await?;
         let (started, cpu) = (Instant::now(), cpu_time()?);
         let end = started + Duration::from_secs_f64(self.seconds);
-        let latencies = callers(self.callers, &client, Until::Time(end)).await?;
-        let measured = Measured::new(latencies, started.elapsed(), cpu_time()?.saturating_sub(cpu));
+        logs = callers(logs, &client, Until::Time(end)).await?;
+        let (took, cpu) = (started.elapsed(), cpu_time()?.saturating_sub(cpu));
+        let measured = Measured::new(logs.concat(), took, cpu);
         println!("{}", serde_json::to_string(&measured)?);
         Ok(())
     }
 }
 
-/// Latencies in nanoseconds; any failed call is the end of the benchmark.
-async fn callers(count: usize, client: &impl Caller, until: Until) -> anyhow::Result<Vec<u32>> {
+/// A caller for each of these logs, which has its latencies afterwards, in nanoseconds, and nothing else. Any failed call is the
+/// end of the benchmark.
+async fn callers(logs: Vec<Vec<u32>>, client: &impl Caller, until: Until) -> anyhow::Result<Vec<Vec<u32>>> {
     let mut tasks = JoinSet::new();
-    for _ in 0..count {
+    for mut latencies in logs {
         let (mut client, until) = (client.clone(), until.clone());
         tasks.spawn(async move {
             let message = Message { payload: Bytes::from(vec![7; 100]) };
-            let mut latencies = Vec::with_capacity(1 << 16);
+            latencies.clear();
             while !until.reached() {
                 let start = Instant::now();
                 let answer = client.call(message.clone()).await?;
@@ -122,7 +129,7 @@ async fn callers(count: usize, client: &impl Caller, until: Until) -> anyhow::Re
     }
     let mut all = Vec::new();
     while let Some(one) = tasks.join_next().await {
-        all.extend(one.context("a caller panicked")??);
+        all.push(one.context("a caller panicked")??);
     }
     Ok(all)
 }

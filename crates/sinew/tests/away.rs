@@ -2,14 +2,13 @@
 
 #![allow(missing_debug_implementations, clippy::unwrap_used, clippy::expect_used)]
 
-use sinew::{Channel, ConsulSettings, Endpoint, Error, FixedList, Mesh, ServiceName, ServicePolicy, Standing};
+#[path = "support/callee.rs"]
+mod callee;
+
+use callee::{Callee, POLICIES};
+use sinew::{Channel, ConsulSettings, Endpoint, Error, FixedList, Mesh, ServiceName, Standing};
 use sinew_consul_embedded::Agent;
-use sinew_core::{Access, Idempotency, MethodKind, policy::GrpcService, policy::Method};
-use sinew_proto::admin::v1::{
-    GetInfoRequest, GetInfoResponse, ListDestinationsRequest, ListDestinationsResponse,
-    admin_service_client::AdminServiceClient,
-    admin_service_server::{AdminService, AdminServiceServer},
-};
+use sinew_proto::admin::v1::{GetInfoRequest, admin_service_client::AdminServiceClient, admin_service_server::AdminServiceServer};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use testkit::{consul::Consul, wait_for};
 use tokio::{
@@ -20,35 +19,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-const POLICIES: &[ServicePolicy] = &[ServicePolicy {
-    name: "callee",
-    service_config: "{}",
-    services: &[GrpcService {
-        name: "sinew.admin.v1.AdminService",
-        methods: &[Method {
-            path: "/sinew.admin.v1.AdminService/GetInfo",
-            kind: MethodKind::Unary,
-            idempotency: Idempotency::NoSideEffects,
-            access: Access::Internal,
-        }],
-    }],
-}];
-
-struct Callee;
-
-#[tonic::async_trait]
-impl AdminService for Callee {
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
-        Ok(Response::new(GetInfoResponse { service: "callee".into(), ..GetInfoResponse::default() }))
-    }
-    async fn list_destinations(&self, _: Request<ListDestinationsRequest>) -> Result<Response<ListDestinationsResponse>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-}
 
 /// A registry that is away until it comes.
 enum Registry {

@@ -2,45 +2,16 @@
 
 #![allow(missing_debug_implementations, clippy::unwrap_used, clippy::expect_used)]
 
-use sinew::{Context, Discover, Endpoint, Error, FixedList, Mesh, ServiceName, ServicePolicy, Settings};
-use sinew_core::{Access, Idempotency, MethodKind, policy::GrpcService, policy::Method};
-use sinew_proto::admin::v1::{
-    GetInfoRequest, GetInfoResponse, ListDestinationsRequest, ListDestinationsResponse,
-    admin_service_client::AdminServiceClient,
-    admin_service_server::{AdminService, AdminServiceServer},
-};
+#[path = "support/callee.rs"]
+mod callee;
+
+use callee::{Callee, POLICIES};
+use sinew::{Discover, Endpoint, Error, FixedList, Mesh, ServiceName, ServicePolicy, Settings};
+use sinew_proto::admin::v1::{GetInfoRequest, admin_service_client::AdminServiceClient, admin_service_server::AdminServiceServer};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time::timeout};
-use tonic::{Request, Response, Status};
 
 const LIMIT: Duration = Duration::from_secs(10);
-
-const POLICIES: &[ServicePolicy] = &[ServicePolicy {
-    name: "callee",
-    service_config: "{}",
-    services: &[GrpcService {
-        name: "sinew.admin.v1.AdminService",
-        methods: &[Method {
-            path: "/sinew.admin.v1.AdminService/GetInfo",
-            kind: MethodKind::Unary,
-            idempotency: Idempotency::NoSideEffects,
-            access: Access::Internal,
-        }],
-    }],
-}];
-
-struct Callee;
-
-#[tonic::async_trait]
-impl AdminService for Callee {
-    async fn get_info(&self, _: Request<GetInfoRequest>) -> Result<Response<GetInfoResponse>, Status> {
-        assert!(Context::current().deadline.is_some(), "the channel gives every unary call a deadline");
-        Ok(Response::new(GetInfoResponse { service: "callee".into(), ..GetInfoResponse::default() }))
-    }
-    async fn list_destinations(&self, _: Request<ListDestinationsRequest>) -> Result<Response<ListDestinationsResponse>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-}
 
 #[tokio::test]
 async fn two_services_find_each_other_and_the_call_is_counted_on_both_sides() {
