@@ -7,6 +7,7 @@
 //! Envoys are sidecars: the one beside the client is tied to the client's core, the one beside the server to the server's.
 
 use crate::{
+    bounds::Bounds,
     call::Peer,
     drive::Runtime,
     measure::{Measured, median},
@@ -117,7 +118,7 @@ fn compare(args: &Args, sinew: &Side, rival: &Rival, runtime: Runtime, callers: 
     let of = |all: &[Measured], f: fn(&Measured) -> f64| median(all.iter().map(f).collect());
     // Each pair ran back to back: the ratio within a pair is what the machine's mood cannot touch.
     let ratio = |f: fn(&Measured) -> f64| median(ours.iter().zip(&theirs).map(|(a, b)| f(a) / f(b)).collect());
-    Ok(Row {
+    let row = Row {
         bench: "channel",
         endpoints: args.endpoints.into(),
         peer: rival.name,
@@ -138,7 +139,11 @@ fn compare(args: &Args, sinew: &Side, rival: &Rival, runtime: Runtime, callers: 
         peer_p99_us: of(&theirs, |m| m.p99_us),
         instructions: instructions.map(|i| i.0),
         peer_instructions: instructions.map(|i| i.1),
-    })
+        bound: String::new(),
+        held: true,
+    };
+    let bounds = Bounds::of(args.peer, runtime, callers);
+    Ok(Row { bound: bounds.words(), held: bounds.held(&row), ..row })
 }
 
 /// The client process's command line, under `wrapper`.

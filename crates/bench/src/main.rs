@@ -3,6 +3,7 @@
 //! `bench channel` compares a Sinew channel, everything on, with those of other makers or with a pair of sidecars. It starts
 //! itself again as server and client processes, each pinned to a core, so that neither side's work is counted as the other's.
 
+mod bounds;
 mod call;
 mod channel;
 mod drain;

@@ -26,6 +26,9 @@ pub(crate) struct Row {
     pub(crate) peer_p99_us: f64,
     pub(crate) instructions: Option<f64>,
     pub(crate) peer_instructions: Option<f64>,
+    /// What is wanted, if anything is, and whether it came out.
+    pub(crate) bound: String,
+    pub(crate) held: bool,
 }
 
 pub(crate) fn print(rows: &[Row], json: bool) -> anyhow::Result<()> {
@@ -58,6 +61,9 @@ pub(crate) fn print(rows: &[Row], json: bool) -> anyhow::Result<()> {
             pair(row.p50_ratio, row.p50_us, row.peer_p50_us, 0),
             pair(row.p99_ratio, row.p99_us, row.peer_p99_us, 0),
         );
+        if !row.bound.is_empty() {
+            println!("{:<25} {}: {}", "", row.bound, if row.held { "held" } else { "MISSED" });
+        }
     }
     Ok(())
 }

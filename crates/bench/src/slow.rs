@@ -9,10 +9,12 @@ use crate::{
     echo::{EchoClient, EchoServer, Message, NAME, POLICY, Transport},
     load,
     measure::median,
+    peers::envoy::{Envoy, Side},
     serve,
 };
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
+use clap::ValueEnum;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -59,9 +61,19 @@ pub(crate) struct Args {
     /// Paired runs, of which the medians count.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Who is measured too.
+    #[arg(long, value_delimiter = ',')]
+    beside: Vec<Beside>,
     /// One JSON object a peer instead of text.
     #[arg(long)]
     json: bool,
+}
+
+/// Those that are not always there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Beside {
+    /// A bare channel to an Envoy beside it, which balances by least request.
+    Envoy,
 }
 
 /// A peer, and its results.
@@ -85,11 +97,20 @@ struct Pair {
 }
 
 /// Who is asked to spread the calls.
-const PEERS: [(&str, Option<&str>); 4] = [
-    ("sinew, peak EWMA (default)", Some("{}")),
-    ("sinew, least request", Some(r#"{"loadBalancingConfig":[{"least_request_experimental":{}}]}"#)),
-    ("sinew, round robin", Some(r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#)),
-    ("tonic, balance_list", None),
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    /// Sinew, by this service config.
+    Sinew(&'static str),
+    Tonic,
+    Envoy,
+}
+
+const PEERS: [(&str, Peer); 5] = [
+    ("sinew, peak EWMA (default)", Peer::Sinew("{}")),
+    ("sinew, least request", Peer::Sinew(r#"{"loadBalancingConfig":[{"least_request_experimental":{}}]}"#)),
+    ("sinew, round robin", Peer::Sinew(r#"{"loadBalancingConfig":[{"round_robin":{}}]}"#)),
+    ("tonic, balance_list", Peer::Tonic),
+    ("envoy, least request", Peer::Envoy),
 ];
 
 /// Answers late.
@@ -150,16 +171,17 @@ impl Servers {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut runs: Vec<Vec<Pair>> = PEERS.iter().map(|_| Vec::new()).collect();
+    let wanted = |peer: &Peer| !matches!(peer, Peer::Envoy) || args.beside.contains(&Beside::Envoy);
+    let mut peers: Vec<_> = PEERS.into_iter().filter(|(_, peer)| wanted(peer)).map(|peer| (peer, Vec::new())).collect();
     for n in 1..=args.runs {
-        for ((peer, config), results) in PEERS.iter().zip(&mut runs) {
-            eprintln!("run {n} of {}: {peer}", args.runs);
-            let (_, healthy) = measure(args, *config, Duration::ZERO)?;
-            let (share, late) = measure(args, *config, Duration::from_millis(args.delay))?;
+        for ((name, peer), results) in &mut peers {
+            eprintln!("run {n} of {}: {name}", args.runs);
+            let (_, healthy) = measure(args, *peer, Duration::ZERO)?;
+            let (share, late) = measure(args, *peer, Duration::from_millis(args.delay))?;
             results.push(Pair { share, healthy, late });
         }
     }
-    for ((peer, _), results) in PEERS.into_iter().zip(runs) {
+    for ((peer, _), results) in peers {
         let of = |what: fn(&Pair) -> f64| median(results.iter().map(what).collect());
         let row = Row {
             peer,
@@ -189,13 +211,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// One run: the slow one's share, and latencies in nanoseconds, shortest first.
-fn measure(args: &Args, config: Option<&'static str>, late: Duration) -> anyhow::Result<(f64, Vec<u32>)> {
+fn measure(args: &Args, peer: Peer, late: Duration) -> anyhow::Result<(f64, Vec<u32>)> {
     let servers = Servers::start(args, late)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
-        match config {
-            None => drive(args, &servers, EchoClient::new(call::tonic(&servers.addresses)?)).await,
-            Some(service_config) => {
+        match peer {
+            Peer::Tonic => drive(args, &servers, EchoClient::new(call::tonic(&servers.addresses)?)).await,
+            Peer::Envoy => {
+                let envoy = Envoy::start(std::slice::from_ref(&servers.addresses), Side::Client, None).await?;
+                drive(args, &servers, EchoClient::new(call::single(envoy.address(0)?)?)).await
+            }
+            Peer::Sinew(service_config) => {
                 let (name, list) = (ServiceName::new(NAME)?, FixedList::new());
                 let endpoint = |(n, at): (usize, &SocketAddr)| Endpoint::new(&format!("echo-{n}"), &at.ip().to_string(), at.port());
                 list.set(&name, servers.addresses.iter().enumerate().map(endpoint).collect());
