@@ -2,6 +2,9 @@
 
 use crate::{drive::Runtime, report::Row, rival::Against};
 
+/// Of the memory that a sidecar adds to a process, what Sinew may.
+pub(crate) const MEMORY: f64 = 0.05;
+
 /// Ratios, ours over the peer's: calls a second at least, the others at most.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Bounds {
@@ -12,15 +15,18 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Those of a row: on one thread, beside these peers, with so many callers.
-    pub(crate) fn of(against: Against, runtime: Runtime, callers: usize) -> Self {
+    /// Those of a row. They are set for a client on one thread, beside a peer over as many endpoints as here.
+    pub(crate) fn of(against: Against, endpoints: u16, runtime: Runtime, callers: usize) -> Self {
         let none = Self::default();
-        match (against, runtime, callers) {
-            (Against::Tonic, Runtime::CurrentThread, 1) => Self { p50: Some(1.0), cpu: Some(0.8), ..none },
-            (Against::Tonic, Runtime::CurrentThread, 32) => Self { calls: Some(1.3), cpu: Some(0.72), p99: Some(0.8), ..none },
-            (Against::Tonic, Runtime::CurrentThread, 256) => Self { calls: Some(1.1), cpu: Some(0.75), ..none },
-            (Against::Single, Runtime::CurrentThread, _) => Self { calls: Some(1.05), cpu: Some(0.85), ..none },
-            (Against::Envoy, Runtime::CurrentThread, 32) => Self { calls: Some(7.0), p50: Some(0.35), ..none },
+        if runtime != Runtime::CurrentThread {
+            return none;
+        }
+        match (against, endpoints, callers) {
+            (Against::Tonic, 3, 1) => Self { p50: Some(1.0), cpu: Some(0.8), ..none },
+            (Against::Tonic, 3, 32) => Self { calls: Some(1.3), cpu: Some(0.72), p99: Some(0.8), ..none },
+            (Against::Tonic, 3, 256) => Self { calls: Some(1.1), cpu: Some(0.75), ..none },
+            (Against::Single, 1, _) => Self { calls: Some(1.05), cpu: Some(0.85), ..none },
+            (Against::Envoy, 3, 32) => Self { calls: Some(7.0), p50: Some(0.35), ..none },
             _ => none,
         }
     }

@@ -7,7 +7,7 @@
 //! Envoys are sidecars: the one beside the client is tied to the client's core, the one beside the server to the server's.
 
 use crate::{
-    bounds::Bounds,
+    bounds::{Bounds, MEMORY},
     call::Peer,
     drive::Runtime,
     measure::{Measured, median},
@@ -95,7 +95,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let sidecars = rival.sidecars.iter().map(Envoy::memory).collect::<anyhow::Result<Vec<_>>>()?;
         let peer_added_bytes = sidecars.iter().sum::<u64>() as f64 / sidecars.len() as f64;
         let ratio = added_bytes / peer_added_bytes;
-        Memory { bench: "channel", peer: rival.name, added_bytes, peer_added_bytes, ratio }.print(args.json)?;
+        Memory { bench: "channel", peer: rival.name, added_bytes, peer_added_bytes, ratio, bound: MEMORY, held: ratio <= MEMORY }
+            .print(args.json)?;
     }
     Ok(())
 }
@@ -142,7 +143,7 @@ fn compare(args: &Args, sinew: &Side, rival: &Rival, runtime: Runtime, callers: 
         bound: String::new(),
         held: true,
     };
-    let bounds = Bounds::of(args.peer, runtime, callers);
+    let bounds = Bounds::of(args.peer, args.endpoints, runtime, callers);
     Ok(Row { bound: bounds.words(), held: bounds.held(&row), ..row })
 }
 

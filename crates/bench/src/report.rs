@@ -77,6 +77,9 @@ pub(crate) struct Memory {
     pub(crate) added_bytes: f64,
     pub(crate) peer_added_bytes: f64,
     pub(crate) ratio: f64,
+    /// The ratio at most, and whether that came out.
+    pub(crate) bound: f64,
+    pub(crate) held: bool,
 }
 
 impl Memory {
@@ -86,7 +89,10 @@ impl Memory {
             println!("{}", serde_json::to_string(self)?);
         } else {
             let (ours, theirs) = (megabytes(self.added_bytes), megabytes(self.peer_added_bytes));
-            println!("\nmemory added to a process: {ours:.2} MiB, {}: {theirs:.2} MiB; ratio {:.4}", self.peer, self.ratio);
+            let (peer, ratio, bound, held) = (self.peer, self.ratio, self.bound, if self.held { "held" } else { "MISSED" });
+            println!(
+                "\nmemory added to a process: {ours:.2} MiB, {peer}: {theirs:.2} MiB; ratio {ratio:.4}, at most {bound}: {held}"
+            );
         }
         Ok(())
     }

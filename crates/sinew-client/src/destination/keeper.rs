@@ -178,7 +178,7 @@ impl Keeper {
             key: (slot.endpoint.number, number),
             endpoint: slot.registered.clone(),
             after,
-            connector: self.shared.connector(),
+            connector: self.shared.connector.clone(),
             config: self.shared.config.clone(),
         };
         let task = self.tasks.spawn(connection::run(spec, self.events.clone()));

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) authority: Authority,
     pub(crate) config: Arc<Config>,
     pub(crate) ports: Ports,
+    /// How its connections are opened.
+    connector: Arc<dyn Connector>,
     pub(crate) methods: Methods,
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) breakers: Arc<Plan>,
@@ -81,6 +83,7 @@ impl Destination {
             authority,
             config: config.clone(),
             ports: ports.clone(),
+            connector: ports.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector::new(&config.connection))),
             methods: Methods::new(service, policies.clone(), breakers.clone(), config.faults.clone()),
             policy: spread,
             breakers,
@@ -115,11 +118,6 @@ impl Shared {
     /// A random number in `0.0..1.0`, without a lock.
     pub(crate) fn random_unit(&self) -> f64 {
         (self.random() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// How its connections are opened.
-    pub(crate) fn connector(&self) -> Arc<dyn Connector> {
-        self.ports.connector.clone().unwrap_or_else(|| Arc::new(TcpConnector::new(&self.config.connection)))
     }
 
     /// A new endpoint, of which nothing is known.
